@@ -1,0 +1,89 @@
+"""What the coordinator asks of a chain. The structsd client implements it; it cannot tell a devnet from a real node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from hashfleet.action import Action, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A committed block."""
+
+    height: int
+    #: Header time, Unix seconds.
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A signing account as committed."""
+
+    address: str
+    number: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class TxAnswer:
+    """What a node or a block said about a transaction. code 0 is success."""
+
+    tx_hash: str
+    code: int
+    codespace: str
+    log: str
+    #: Block of inclusion; None for the answer to a broadcast.
+    height: int | None = None
+
+
+class ChainClient(Protocol):
+    """A node of the chain. Every call is time-limited and raises a ChainError if there is no usable answer."""
+
+    @property
+    def chain_id(self) -> str:
+        """As the node told when connecting."""
+        ...
+
+    async def connect(self) -> None:
+        """Reach a node and check that it serves the configured chain. Raises ChainUnavailable, BadChainAnswer."""
+        ...
+
+    async def latest_block(self) -> Block:
+        """The last committed block."""
+        ...
+
+    def blocks(self) -> AsyncIterator[Block]:
+        """Every new committed block as it is seen, heights rising (gaps may occur after a reconnect).
+
+        Never ends and never raises while the client is open: it reconnects by itself, with backoff, and polls
+        when no subscription can be had.
+        """
+        ...
+
+    async def read_work(self, action: Action, object_id: str) -> Work:
+        """The puzzle of this object as committed. Raises WorkGone, WorkPaused, BadChainAnswer, ChainUnavailable.
+
+        The target of a raid is where the fleet stands. A missing or unreadable field is BadChainAnswer, never a default.
+        """
+        ...
+
+    async def check_signer(self, address: str, action: Action, object_id: str) -> None:
+        """Raise KeyProblem if the address is not registered or lacks the permission bit of this action."""
+        ...
+
+    async def account(self, address: str) -> Account:
+        """Account number and committed sequence. Raises KeyProblem if the account does not exist."""
+        ...
+
+    async def broadcast(self, tx_bytes: bytes) -> TxAnswer:
+        """Offer a transaction to a mempool (sync mode). An answer with another code than 0 is no exception."""
+        ...
+
+    async def find_transaction(self, tx_hash: str) -> TxAnswer | None:
+        """The included transaction of this hash, or None if no block holds it."""
+        ...
+
+    async def close(self) -> None: ...

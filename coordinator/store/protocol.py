@@ -1,0 +1,68 @@
+"""What the coordinator asks of a store. SQLite implements it; one contract suite tests every implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from coordinator.core.job import Job, JobState
+from coordinator.submission.attempt import Attempt
+
+
+class StoreError(Exception):
+    """The store cannot be opened, read or written; the message says what to do."""
+
+
+class LiveAttemptExists(StoreError):
+    """The (object, action, anchor) of this attempt already has a live one."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a listing shows; empty means all."""
+
+    states: frozenset[JobState] = frozenset()
+    player_id: str | None = None
+
+
+class Store(Protocol):
+    """Durable jobs and attempts. Every method is atomic, and durable (fsynced) when it returns."""
+
+    async def save_jobs(self, jobs: Sequence[Job]) -> None:
+        """Insert or replace these jobs, all or none."""
+        ...
+
+    async def unfinished_jobs(self) -> list[Job]:
+        """Every job whose state is not final, oldest first."""
+        ...
+
+    async def job(self, job_id: str) -> Job | None:
+        """One job in any state."""
+        ...
+
+    async def list_jobs(self, which: JobFilter, limit: int, after: tuple[float, str] | None) -> list[Job]:
+        """Jobs, newest first by (created_at, job_id), strictly after that key in this order."""
+        ...
+
+    async def count_jobs(self) -> dict[JobState, int]:
+        """Number of jobs by state; states without jobs are absent."""
+        ...
+
+    async def add_attempt(self, attempt: Attempt) -> Attempt:
+        """Store a new attempt and return it with its ledger_id. Raises LiveAttemptExists."""
+        ...
+
+    async def update_attempt(self, attempt: Attempt) -> None:
+        """Replace the stored attempt of the same ledger_id."""
+        ...
+
+    async def live_attempts(self) -> list[Attempt]:
+        """Attempts that may still land, oldest first."""
+        ...
+
+    async def attempts_of(self, job_id: str) -> list[Attempt]:
+        """Every attempt of a job, oldest first."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,111 @@
+"""The kinds of work, and the puzzle that each one poses.
+
+The chain hashes these bytes (UTF-8, no separators, plain decimals, ids exactly as the chain prints them)::
+
+    build, mine, refine   {structId}BUILD{anchor}NONCE{nonce}         (or MINE, REFINE)
+    raid                  {fleetId}@{planetId}RAID{anchor}NONCE{nonce}
+
+Everything up to and including ``NONCE`` is the *prefix*; `Work.prefix` is the only place that writes it.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+
+from hashfleet.errors import InvalidInput
+
+MAX_UINT64 = 2**64 - 1
+#: Heights and ranges above this are refused: the guild stack keeps them as 32-bit integers, and at one block a
+#: second a chain needs 68 years to get there.
+MAX_HEIGHT = 2**31 - 1
+MAX_RANGE = 2**31 - 1
+
+# The number before the dash of an object id, as the chain numbers its object types.
+PLAYER_TYPE, PLANET_TYPE, STRUCT_TYPE, FLEET_TYPE = 1, 2, 5, 9
+_TYPE_NAMES = {PLAYER_TYPE: "player", PLANET_TYPE: "planet", STRUCT_TYPE: "struct", FLEET_TYPE: "fleet"}
+_OBJECT_ID = re.compile(r"([0-9]{1,2})-(0|[1-9][0-9]{0,19})", re.ASCII)
+
+
+class Action(enum.Enum):
+    """A kind of work; the value is the word that stands in the preimage."""
+
+    BUILD = "BUILD"
+    MINE = "MINE"
+    REFINE = "REFINE"
+    RAID = "RAID"
+
+    @property
+    def object_type(self) -> int:
+        """Type number of the object that the work is done on: a fleet for a raid, else a struct."""
+        return FLEET_TYPE if self is Action.RAID else STRUCT_TYPE
+
+
+def check_object_id(text: str, object_type: int, what: str) -> str:
+    """Return `text` if it is a canonical id of that type, else raise InvalidInput naming `what`.
+
+    >>> check_object_id("5-28", STRUCT_TYPE, "entity_id")
+    '5-28'
+    """
+    found = _OBJECT_ID.fullmatch(text)
+    name = _TYPE_NAMES[object_type]
+    if not found or int(found[1]) != object_type or str(object_type) != found[1] or int(found[2]) > MAX_UINT64:
+        raise InvalidInput(f"{what} is {_shown(text)}; it should be a {name} id such as {object_type}-28")
+    return text
+
+
+def check_anchor(anchor: int) -> int:
+    """Return `anchor` (a block height) if it is one that a running clock can have, else raise InvalidInput."""
+    if not 1 <= anchor <= MAX_HEIGHT:
+        raise InvalidInput(f"block_start is {anchor}; it should be a block height from 1 to {MAX_HEIGHT}")
+    return anchor
+
+
+def check_range(difficulty_range: int) -> int:
+    """Return `difficulty_range` if the difficulty falls along it, else raise InvalidInput.
+
+    Ranges 0 and 1 mean "no clock": chain versions disagree about them (64 for ever, or 1 at once).
+    """
+    if not 2 <= difficulty_range <= MAX_RANGE:
+        raise InvalidInput(
+            f"the difficulty range is {difficulty_range}; it should be from 2 to {MAX_RANGE} "
+            "(the number of blocks after which the difficulty has fallen to 1)"
+        )
+    return difficulty_range
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One puzzle, as the chain poses it now. Checked when made, so a Work is always well-formed."""
+
+    action: Action
+    #: Struct id, or fleet id for a raid.
+    object_id: str
+    #: Height at which the clock of this work started.
+    anchor: int
+    #: Blocks after the anchor at which the difficulty has fallen to 1.
+    range: int
+    #: The planet that is raided; None for every other action.
+    target_id: str | None = None
+
+    def __post_init__(self) -> None:
+        check_object_id(self.object_id, self.action.object_type, "entity_id")
+        check_anchor(self.anchor)
+        check_range(self.range)
+        if self.action is Action.RAID:
+            check_object_id(self.target_id or "", PLANET_TYPE, "target_id")
+        elif self.target_id is not None:
+            raise InvalidInput(f"target_id is {_shown(self.target_id)}; only a raid has a target")
+
+    @property
+    def prefix(self) -> bytes:
+        """The bytes that stand before the nonce."""
+        where = f"@{self.target_id}" if self.action is Action.RAID else ""
+        return f"{self.object_id}{where}{self.action.value}{self.anchor}NONCE".encode("ascii")
+
+
+def _shown(text: str) -> str:
+    """`text` quoted, escaped and cut, so that an error stays one readable line whatever was sent."""
+    shown = ascii(text[:40])
+    return shown + "..." if len(text) > 40 else shown
