@@ -67,7 +67,7 @@ class NonceSpace:
 
     def check_range(self, start: int, count: int) -> None:
         """Raise InvalidInput unless the counter values start .. start + count - 1 all lie in the space."""
-        if not (0 <= start and 1 <= count and start + count <= self.capacity):
+        if start < 0 or count < 1 or start + count > self.capacity:
             raise InvalidInput(
                 f"the counters {start} to {start + count - 1} do not lie within 0 to {self.capacity - 1}"
             )
@@ -80,7 +80,7 @@ class NonceSpace:
         length = start + self.counter_digits
         tail = self.constant[whole:] + b"0" * self.counter_digits + b"\x80"
         tail += bytes(-(len(tail) + 8) % BLOCK_BYTES) + (8 * length).to_bytes(8, "big")
-        state = INITIAL_STATE
+        state: tuple[int, ...] = INITIAL_STATE
         for at in range(0, whole, BLOCK_BYTES):
             state = compress(state, _words(self.constant[at : at + BLOCK_BYTES]))
         return BlockTemplate(state, _words(tail), start - whole, self.counter_digits)

@@ -83,7 +83,7 @@ class JobRequest:
         if self.range_hint is not None:
             check_range(self.range_hint)
         if self.max_hashes is not None and not 1 <= self.max_hashes <= 2**63 - 1:
-            raise InvalidInput(f"max_iterations is {self.max_hashes}; it should be at least 1, or left out for no limit")
+            raise InvalidInput(f"max_iterations is {self.max_hashes}; it should be 1 or more, or left out for no limit")
 
     @property
     def claim(self) -> tuple[Action, str]:
