@@ -66,7 +66,7 @@ class ChainClient(Protocol):
     async def read_work(self, action: Action, object_id: str) -> Work:
         """The puzzle of this object as committed. Raises WorkGone, WorkPaused, BadChainAnswer, ChainUnavailable.
 
-        The target of a raid is where the fleet stands. A missing or unreadable field is never a default: BadChainAnswer.
+        The target of a raid is where the fleet stands. A missing field is never a default: BadChainAnswer.
         """
         ...
 
