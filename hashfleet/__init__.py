@@ -3,9 +3,43 @@
 This is the only module that users import from; what stands below it may move.
 """
 
+from typing import TYPE_CHECKING
+
 from hashfleet.action import Action, Work
-from hashfleet.errors import HashfleetError, InvalidInput
+from hashfleet.errors import (
+    CoordinatorError,
+    CoordinatorUnavailable,
+    HashfleetError,
+    InvalidInput,
+    JobFinal,
+    JobNotFound,
+)
 from hashfleet.proof import Proof, verify
 from hashfleet.version import __version__
 
-__all__ = ["Action", "HashfleetError", "InvalidInput", "Proof", "Work", "__version__", "verify"]
+if TYPE_CHECKING:
+    from hashfleet.client import FleetClient
+
+__all__ = [
+    "Action",
+    "CoordinatorError",
+    "CoordinatorUnavailable",
+    "FleetClient",
+    "HashfleetError",
+    "InvalidInput",
+    "JobFinal",
+    "JobNotFound",
+    "Proof",
+    "Work",
+    "__version__",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import the client when it is first asked for: gRPC makes up most of its import time."""
+    if name == "FleetClient":
+        from hashfleet.client import FleetClient
+
+        return FleetClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

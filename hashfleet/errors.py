@@ -13,7 +13,10 @@
      │    ├── WorkGone           the object will never take this proof (built, destroyed, not found)
      │    └── WorkPaused         the object does not take a proof now, but may later (offline, under raid)
      ├── KeyProblem              a signing key is missing, unreadable or not allowed
-     └── CoordinatorUnavailable  no coordinator answered at the given address
+     └── CoordinatorError        the coordinator did not do what it was asked
+          ├── CoordinatorUnavailable  no coordinator answered at the given address
+          ├── JobNotFound        there is no job of this id
+          └── JobFinal           the job is over, or its transaction is sent: it cannot be changed any more
 
 Messages are one sentence that says what was wrong and what would be right; they never hold a key.
 """
@@ -65,5 +68,17 @@ class KeyProblem(HashfleetError):
     """A signing key is missing, unreadable, or may not do what is asked of it."""
 
 
-class CoordinatorUnavailable(HashfleetError):
-    """No coordinator answered at the given address."""
+class CoordinatorError(HashfleetError):
+    """The coordinator did not do what it was asked."""
+
+
+class CoordinatorUnavailable(CoordinatorError):
+    """No coordinator answered at the given address, or it is stopping."""
+
+
+class JobNotFound(CoordinatorError):
+    """The coordinator has no job of this id."""
+
+
+class JobFinal(CoordinatorError):
+    """The job is over, or its transaction is sent, so that it cannot be cancelled or changed any more."""

@@ -1,0 +1,371 @@
+"""FleetClient: the coordinator's gRPC API as async Python.
+
+::
+
+    async with FleetClient("127.0.0.1:7337") as fleet:
+        answer = await fleet.submit_job(Action.BUILD, "5-28", player_id="1-11")
+        async for job in fleet.watch_job(answer.job.job_id):
+            print(state_name(job.state))
+
+Answers are the generated messages of `hashfleet.v1` (proto/hashfleet/v1), typed by their stubs. Everything that goes
+wrong is a HashfleetError: InvalidInput, JobNotFound, JobFinal, CoordinatorUnavailable, or else CoordinatorError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor import EnumDescriptor
+
+from hashfleet.action import PLANET_TYPE, PLAYER_TYPE, Action, check_anchor, check_object_id, check_range
+from hashfleet.errors import (
+    CoordinatorError,
+    CoordinatorUnavailable,
+    HashfleetError,
+    InvalidInput,
+    JobFinal,
+    JobNotFound,
+)
+from hashfleet.rpc.hashfleet.v1 import (
+    fleet_service_pb2,
+    fleet_service_pb2_grpc,
+    job_pb2,
+    job_service_pb2,
+    job_service_pb2_grpc,
+    worker_service_pb2,
+)
+
+logger = logging.getLogger(__name__)
+
+#: Where a coordinator listens for gRPC unless told otherwise.
+DEFAULT_ADDRESS = "127.0.0.1:7337"
+#: Names of `hashfleet.v1.JobState`, in the order in which a job passes through them.
+JOB_STATES = ("queued", "waiting", "running", "submitting", "completed", "failed", "cancelled")
+#: The states that nothing leaves.
+FINAL_STATES = frozenset(
+    {job_pb2.JOB_STATE_COMPLETED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED},
+)
+#: Names of `hashfleet.v1.Priority`; the first goes first.
+PRIORITIES = ("critical", "interactive", "bulk")
+#: Most jobs on one page of a listing.
+MAX_PAGE_SIZE = 500
+
+#: A watch stream is opened anew after this many seconds. A connection that died without a word (a host gone, a NAT
+#: entry dropped) is noticed then; gRPC's own keepalive pings would need the server's consent to be this frequent.
+_WATCH_RENEWAL_SECONDS = 60.0
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+#: How a stream ends when the coordinator goes away or the renewal is due; any other code is an answer.
+_STREAM_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+
+_CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    # gRPC waits up to two minutes before it tries a lost server again; a restarted coordinator is back in seconds.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    # The coordinator stands in one's own network: an http_proxy meant for the internet would only break the way.
+    ("grpc.enable_http_proxy", 0),
+)
+
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", re.ASCII)
+_TOKEN = re.compile(r"[\x21-\x7e]{1,500}")
+
+_AnswerT = TypeVar("_AnswerT")
+
+
+def state_name(state: job_pb2.JobState.ValueType) -> str:
+    """One of JOB_STATES, or "unspecified". Raises CoordinatorError for a number that is none."""
+    return _enum_name(job_pb2.JobState.DESCRIPTOR, state, "JOB_STATE_").lower()
+
+
+def priority_name(priority: job_pb2.Priority.ValueType) -> str:
+    """One of PRIORITIES; an unset priority is interactive, as the coordinator reads it."""
+    return _enum_name(job_pb2.Priority.DESCRIPTOR, priority or job_pb2.PRIORITY_INTERACTIVE, "PRIORITY_").lower()
+
+
+def transaction_state_name(state: job_pb2.TransactionState.ValueType) -> str:
+    """Such as "broadcast" or "included". Raises CoordinatorError for a number that is none."""
+    return _enum_name(job_pb2.TransactionState.DESCRIPTOR, state, "TRANSACTION_STATE_").lower()
+
+
+def engine_name(engine: worker_service_pb2.EngineKind.ValueType) -> str:
+    """ "cuda", "opencl" or "cpu". Raises CoordinatorError for a number that is none."""
+    return _enum_name(worker_service_pb2.EngineKind.DESCRIPTOR, engine, "ENGINE_KIND_").lower()
+
+
+def action_of(spec: job_pb2.JobSpec) -> Action:
+    """The Action of a spec. Raises CoordinatorError if it names none that is known here."""
+    name = _enum_name(job_pb2.Action.DESCRIPTOR, spec.action, "ACTION_")
+    if name not in Action.__members__:
+        raise CoordinatorError("the coordinator sent a job without an action; its version and this one do not fit")
+    return Action[name]
+
+
+class FleetClient:
+    """A connection to one coordinator. Use it as an async context manager; many tasks may share it.
+
+    The connection is made by the first call and made again by itself after a loss.
+    """
+
+    def __init__(self, address: str = DEFAULT_ADDRESS, timeout: float = 5.0) -> None:
+        """`address` is HOST:PORT; `timeout` is the limit of every call in seconds.
+
+        Raises InvalidInput for an address or timeout that cannot be right.
+        """
+        self._address = _checked_address(address)
+        if not 0 < timeout <= 3600:
+            raise InvalidInput(f"the timeout is {timeout}; it should be more than 0 and at most 3600 seconds")
+        self._timeout = timeout
+        self._channel: grpc.aio.Channel | None = None
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT as given."""
+        return self._address
+
+    def __repr__(self) -> str:
+        return f"FleetClient({self._address!r}, timeout={self._timeout})"
+
+    async def __aenter__(self) -> Self:
+        self._channel = grpc.aio.insecure_channel(self._address, options=_CHANNEL_OPTIONS)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Drop the connection; calls and watches under way fail."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    async def submit_job(
+        self,
+        action: Action,
+        entity_id: str,
+        player_id: str,
+        *,
+        target_id: str | None = None,
+        anchor: int | None = None,
+        difficulty_range: int | None = None,
+        max_hashes: int | None = None,
+        priority: str = "interactive",
+    ) -> job_service_pb2.SubmitJobResponse:
+        """Ask for a proof; returns at once with the job and whether it is a new one.
+
+        `entity_id` is a struct id ("5-28"), or a fleet id ("9-11") for a raid; `player_id` ("1-11") is whose
+        transaction it becomes; `target_id` is the planet of a raid ("2-1"). `anchor` (a block height) and
+        `difficulty_range` (blocks) are only hints: the chain's own values win. `max_hashes` is a budget, None for no
+        limit. `priority` is one of PRIORITIES. The same unfinished work asked twice gives the job that already runs.
+
+        Raises InvalidInput, CoordinatorUnavailable, CoordinatorError.
+        """
+        check_object_id(entity_id, action.object_type, "entity_id")
+        check_object_id(player_id, PLAYER_TYPE, "player_id")
+        if target_id is not None:
+            if action is not Action.RAID:
+                raise InvalidInput("target_id is given, but only a raid has a target; leave it out")
+            check_object_id(target_id, PLANET_TYPE, "target_id")
+        if anchor is not None:
+            check_anchor(anchor)
+        if difficulty_range is not None:
+            check_range(difficulty_range)
+        if max_hashes is not None and not 1 <= max_hashes <= 2**63 - 1:
+            raise InvalidInput(f"max_iterations is {max_hashes}; it should be 1 or more, or left out for no limit")
+        spec = job_pb2.JobSpec(
+            action=job_pb2.Action.Value(f"ACTION_{action.value}"),
+            entity_id=entity_id,
+            player_id=player_id,
+            target_id=target_id or "",
+            anchor=anchor,
+            range=difficulty_range,
+            max_hashes=max_hashes or 0,
+            priority=_priority(priority),
+        )
+        return await self._answer(
+            self._jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec), timeout=self._timeout)
+        )
+
+    async def get_job(self, job_id: str) -> job_pb2.Job:
+        """One job as it stands now. Raises JobNotFound, InvalidInput, CoordinatorUnavailable, CoordinatorError."""
+        request = job_service_pb2.GetJobRequest(job_id=_job_id(job_id))
+        return (await self._answer(self._jobs.GetJob(request, timeout=self._timeout))).job
+
+    async def list_jobs(
+        self,
+        *,
+        states: Iterable[str] = (),
+        player_id: str | None = None,
+        page_size: int = 50,
+        page_token: str = "",
+    ) -> job_service_pb2.ListJobsResponse:
+        """One page of jobs, newest first, and the token of the next page ("" after the last).
+
+        `states` are names out of JOB_STATES, none for all; `page_size` is 1 to MAX_PAGE_SIZE.
+        Raises InvalidInput, CoordinatorUnavailable, CoordinatorError.
+        """
+        if player_id is not None:
+            check_object_id(player_id, PLAYER_TYPE, "player_id")
+        if not 1 <= page_size <= MAX_PAGE_SIZE:
+            raise InvalidInput(f"limit is {page_size}; it should be from 1 to {MAX_PAGE_SIZE}")
+        if page_token and not _TOKEN.fullmatch(page_token):
+            raise InvalidInput("page_token should be the next_page_token of the page before, unchanged")
+        request = job_service_pb2.ListJobsRequest(
+            page_size=page_size,
+            page_token=page_token,
+            states=[_state(name) for name in states],
+            player_id=player_id or "",
+        )
+        return await self._answer(self._jobs.ListJobs(request, timeout=self._timeout))
+
+    async def watch_job(self, job_id: str, *, patience: float = 300.0) -> AsyncIterator[job_pb2.Job]:
+        """Yield the job now and after each change; end after a final state.
+
+        A lost coordinator is looked for again for `patience` seconds at a time; what changed meanwhile is yielded
+        as one change. Raises JobNotFound, InvalidInput, CoordinatorUnavailable (the coordinator cannot be reached
+        at the start, or not again within `patience`), CoordinatorError.
+        """
+        request = job_service_pb2.WatchJobRequest(job_id=_job_id(job_id))
+        job = await self.get_job(job_id)
+        yield job
+        pause = _FIRST_PAUSE_SECONDS
+        while job.state not in FINAL_STATES:
+            stream = self._jobs.WatchJob(request, timeout=_WATCH_RENEWAL_SECONDS)
+            try:
+                async for response in stream:
+                    if response.job == job:
+                        continue
+                    job, pause = response.job, _FIRST_PAUSE_SECONDS
+                    yield job
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in _STREAM_LOST:
+                    raise self._translated(error) from error
+                logger.debug("The watch of job %s is opened again after %s.", job_id, error.code().name)
+            finally:
+                stream.cancel()
+            if job.state in FINAL_STATES:
+                return
+            # The pause keeps a coordinator that ends every stream at once from being called in a tight loop.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            found = await self._reach_again(job_id, patience)
+            if found != job:
+                job = found
+                yield job
+
+    async def cancel_job(self, job_id: str) -> job_pb2.Job:
+        """Stop a job; cancelling a cancelled one is no error.
+
+        Raises JobFinal (it is over, or its transaction is sent), JobNotFound, InvalidInput, CoordinatorUnavailable,
+        CoordinatorError.
+        """
+        request = job_service_pb2.CancelJobRequest(job_id=_job_id(job_id))
+        return (await self._answer(self._jobs.CancelJob(request, timeout=self._timeout))).job
+
+    async def set_job_priority(self, job_id: str, priority: str) -> job_pb2.Job:
+        """Change who goes first; `priority` is one of PRIORITIES. Raises as cancel_job does."""
+        request = job_service_pb2.SetJobPriorityRequest(job_id=_job_id(job_id), priority=_priority(priority))
+        return (await self._answer(self._jobs.SetJobPriority(request, timeout=self._timeout))).job
+
+    async def fleet_status(self) -> fleet_service_pb2.GetFleetStatusResponse:
+        """Workers, rates, queue lengths and the chain. Raises CoordinatorUnavailable, CoordinatorError."""
+        stub = fleet_service_pb2_grpc.FleetServiceStub(self._opened())
+        return await self._answer(stub.GetFleetStatus(fleet_service_pb2.GetFleetStatusRequest(), timeout=self._timeout))
+
+    @property
+    def _jobs(self) -> job_service_pb2_grpc.JobServiceAsyncStub:
+        return job_service_pb2_grpc.JobServiceStub(self._opened())
+
+    def _opened(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            raise HashfleetError("the FleetClient is not open; use it in `async with FleetClient(address) as fleet`")
+        return self._channel
+
+    async def _reach_again(self, job_id: str, patience: float) -> job_pb2.Job:
+        """The job as soon as the coordinator answers again, within `patience` seconds."""
+        give_up_at = time.monotonic() + patience
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await self.get_job(job_id)
+            except CoordinatorUnavailable:
+                if time.monotonic() + pause > give_up_at:
+                    raise
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    async def _answer(self, call: Awaitable[_AnswerT]) -> _AnswerT:
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: grpc.aio.AioRpcError) -> HashfleetError:
+        """Our exception for a gRPC status. The coordinator's own sentence is kept where it is one for the caller."""
+        code, details = error.code(), error.details() or ""
+        match code:
+            case grpc.StatusCode.INVALID_ARGUMENT:
+                return InvalidInput(details)
+            case grpc.StatusCode.NOT_FOUND:
+                return JobNotFound(details)
+            case grpc.StatusCode.FAILED_PRECONDITION:
+                return JobFinal(details)
+            case grpc.StatusCode.UNAVAILABLE:
+                return CoordinatorUnavailable(
+                    f"no coordinator answers at {self._address}; check the address and that it is running "
+                    f"(`hashfleet coordinator`)"
+                )
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                return CoordinatorUnavailable(
+                    f"the coordinator at {self._address} did not answer within {self._timeout:g} seconds; check the "
+                    "address and that it is running, then ask again"
+                )
+            case _:
+                return CoordinatorError(
+                    f"the coordinator at {self._address} failed with {code.name}: {details or 'no reason given'}"
+                )
+
+
+def _checked_address(address: str) -> str:
+    found = _ADDRESS.fullmatch(address)
+    if not found or not 1 <= int(found[2]) <= 65535:
+        raise InvalidInput(
+            f"the coordinator's address is {address[:80]!a}; it should be HOST:PORT such as {DEFAULT_ADDRESS}"
+        )
+    return address
+
+
+def _enum_name(kind: EnumDescriptor, number: int, prefix: str) -> str:
+    # proto3 enums are open: a newer coordinator may send a number that the stubs here have no name for.
+    found = kind.values_by_number.get(number)
+    if found is None:
+        raise CoordinatorError(f"the coordinator sent {kind.name} {number}, which is not known here; update hashfleet")
+    return found.name.removeprefix(prefix)
+
+
+def _job_id(text: str) -> str:
+    if not _TOKEN.fullmatch(text):
+        raise InvalidInput(f"job_id is {text[:40]!a}; it should be an id such as pow_..., as the submission returned")
+    return text
+
+
+def _state(name: str) -> job_pb2.JobState.ValueType:
+    if name not in JOB_STATES:
+        raise InvalidInput(f"status is {name[:40]!a}; it should be one of {', '.join(JOB_STATES)}")
+    return job_pb2.JobState.Value(f"JOB_STATE_{name.upper()}")
+
+
+def _priority(name: str) -> job_pb2.Priority.ValueType:
+    if name not in PRIORITIES:
+        raise InvalidInput(f"priority is {name[:40]!a}; it should be one of {', '.join(PRIORITIES)}")
+    return job_pb2.Priority.Value(f"PRIORITY_{name.upper()}")
