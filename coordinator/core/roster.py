@@ -1,0 +1,61 @@
+"""The roster: connected workers and their devices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hashfleet.engine import DeviceInfo
+
+#: Leases a device holds at most: one in work and one in hand, so that it never idles for a round trip.
+LEASES_PER_DEVICE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOffer:
+    """A device as a worker presents it."""
+
+    info: DeviceInfo
+    #: Hashes a second, measured by the worker's self-test.
+    nominal_rate: float
+
+
+@dataclass(slots=True)
+class Device:
+    """A device of a connected worker."""
+
+    offer: DeviceOffer
+    #: Leases it holds, in the order granted; the first is in work.
+    leases: list[str] = field(default_factory=list)
+    #: Hashes a second by its progress reports; 0 while idle.
+    rate: float = 0.0
+    hashes: int = 0
+    #: Hits that became a proof, that came too late, and that did not hash as claimed.
+    accepted: int = 0
+    stale: int = 0
+    invalid: int = 0
+    #: Failures in a row; a device that fails is left alone until `resting_until`.
+    failures: int = 0
+    resting_until: float = 0.0
+
+    @property
+    def best_rate(self) -> float:
+        """Measured rate if it hashes, else what it was rated at."""
+        return self.rate or self.offer.nominal_rate
+
+
+@dataclass(slots=True)
+class Worker:
+    """A connected worker process."""
+
+    worker_id: str
+    name: str
+    version: str
+    connected_at: float
+    last_heard: float
+    devices: dict[str, Device]
+    draining: bool = False
+
+
+def fleet_rate(workers: dict[str, Worker]) -> float:
+    """Hashes a second that the fleet can bring to bear: devices of workers that still take leases."""
+    return sum(d.best_rate for w in workers.values() if not w.draining for d in w.devices.values())
