@@ -5,7 +5,7 @@ The chain hashes these bytes (UTF-8, no separators, plain decimals, ids exactly 
     build, mine, refine   {structId}BUILD{anchor}NONCE{nonce}         (or MINE, REFINE)
     raid                  {fleetId}@{planetId}RAID{anchor}NONCE{nonce}
 
-Everything up to and including ``NONCE`` is the *prefix*; `Work.prefix` is the only place that writes it.
+Everything up to and including ``NONCE`` is the *prefix*; `prefix` is the only place that writes it.
 """
 
 from __future__ import annotations
@@ -101,8 +101,13 @@ class Work:
     @property
     def prefix(self) -> bytes:
         """The bytes that stand before the nonce."""
-        where = f"@{self.target_id}" if self.action is Action.RAID else ""
-        return f"{self.object_id}{where}{self.action.value}{self.anchor}NONCE".encode("ascii")
+        return prefix(self.action, self.object_id, self.anchor, self.target_id)
+
+
+def prefix(action: Action, object_id: str, anchor: int, target_id: str | None = None) -> bytes:
+    """The bytes before the nonce, for any anchor: a chain also hashes clocks that nobody should work on (height 0)."""
+    where = f"@{target_id}" if action is Action.RAID else ""
+    return f"{object_id}{where}{action.value}{anchor}NONCE".encode("ascii")
 
 
 def _shown(text: str) -> str:

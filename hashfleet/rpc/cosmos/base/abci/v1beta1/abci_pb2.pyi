@@ -95,3 +95,25 @@ class GasInfo(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GasInfo: _TypeAlias = GasInfo  # noqa: Y015
+
+@_typing.final
+class TxMsgData(_message.Message):
+    """What TxResponse.data holds, hex encoded: one response per message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MSG_RESPONSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def msg_responses(self) -> _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]: ...
+    def __init__(
+        self,
+        *,
+        msg_responses: _abc.Iterable[_any_pb2.Any] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["msg_responses", b"msg_responses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TxMsgData: _TypeAlias = TxMsgData  # noqa: Y015
