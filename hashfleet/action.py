@@ -58,7 +58,8 @@ def check_object_id(text: str, object_type: int, what: str) -> str:
 def check_anchor(anchor: int) -> int:
     """Return `anchor` (a block height) if it is one that a running clock can have, else raise InvalidInput."""
     if not 1 <= anchor <= MAX_HEIGHT:
-        raise InvalidInput(f"block_start is {anchor}; it should be a block height from 1 to {MAX_HEIGHT}")
+        shown = _shown_number(anchor)
+        raise InvalidInput(f"block_start is {shown}; it should be a block height from 1 to {MAX_HEIGHT}")
     return anchor
 
 
@@ -69,7 +70,7 @@ def check_range(difficulty_range: int) -> int:
     """
     if not 2 <= difficulty_range <= MAX_RANGE:
         raise InvalidInput(
-            f"the difficulty range is {difficulty_range}; it should be from 2 to {MAX_RANGE} "
+            f"the difficulty range is {_shown_number(difficulty_range)}; it should be from 2 to {MAX_RANGE} "
             "(the number of blocks after which the difficulty has fallen to 1)"
         )
     return difficulty_range
@@ -114,3 +115,8 @@ def _shown(text: str) -> str:
     """`text` quoted, escaped and cut, so that an error stays one readable line whatever was sent."""
     shown = ascii(text[:40])
     return shown + "..." if len(text) > 40 else shown
+
+
+def _shown_number(number: int) -> str:
+    """`number` in decimal, unless it is absurd: Python refuses to print integers of more than 4,300 digits."""
+    return str(number) if abs(number) < 10**30 else "a number of more than 30 digits"
