@@ -1,0 +1,76 @@
+# Everything a fresh clone needs. `make` alone lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Extra arguments, e.g. `make test PYTEST_ARGS="-k difficulty"`.
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+# What to do where no OpenCL CPU platform is there and none can be installed: `require` fails, `skip` tests without.
+OPENCL ?= require
+
+# Stamps: an install is redone only when a lock or pyproject.toml is newer.
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+# The lock must be the same whoever makes it: no setting of this machine may reach uv.
+LOCK := env -u PIP_FIND_LINKS -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL -u UV_FIND_LINKS -u UV_INDEX -u UV_INDEX_URL \
+	-u UV_DEFAULT_INDEX -u UV_EXTRA_INDEX_URL UV_CUSTOM_COMPILE_COMMAND="make lock" \
+	$(BIN)/uv --no-config pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --group build
+
+.PHONY: help demo test lint bench proto proto-baseline lock clean
+
+help: ## List the targets
+	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+demo: $(RUNTIME) ## Chain, coordinator and worker on this machine: one proof, mined, submitted and included
+	@$(BIN)/hashfleet up --demo --once $(DEMO_ARGS)
+
+test: $(DEV) ## Every test
+	@tools/opencl_platform.sh $(BIN)/python $(OPENCL)
+	@HASHFLEET_OPENCL=$(OPENCL) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(DEV) ## Style, types, import directions, protos; needs no network once installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/buf lint proto
+	$(BIN)/buf build proto -o - | $(BIN)/buf breaking - --against proto/baseline.binpb
+	$(BIN)/python tools/generate_stubs.py --check
+
+bench: $(DEV) ## Measure every engine of this machine; prints JSON
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+proto: $(DEV) ## Make the Python stubs from proto/
+	$(BIN)/python tools/generate_stubs.py
+
+proto-baseline: $(DEV) ## At a release: the protos of today become what `make lint` compares with
+	$(BIN)/buf build proto --exclude-source-info -o proto/baseline.binpb
+
+lock: $(DEV) ## Resolve pyproject.toml again into requirements.lock and requirements-dev.lock
+	$(LOCK) $(LOCK_ARGS) -o requirements.lock
+	$(LOCK) $(LOCK_ARGS) --extra dev -c requirements.lock -o requirements-dev.lock
+
+clean: ## Remove the virtual environment, caches and build outputs
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@tools/make_venv.sh $(VENV)
+
+$(RUNTIME): requirements.lock pyproject.toml | $(VENV)/.made
+	@echo "installing what hashfleet runs on into $(VENV)"
+	@$(PIP_INSTALL) --require-hashes -r requirements.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): requirements-dev.lock pyproject.toml | $(VENV)/.made
+	@echo "installing what the tests and checks need into $(VENV)"
+	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@ $(RUNTIME)
