@@ -17,6 +17,8 @@ class ReadWork:
 
     job_id: str
     request: JobRequest
+    #: Also check that the signing key may complete it: before hashing, not after.
+    check_signer: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class WorkerJoined:
 
 @dataclass(frozen=True, slots=True)
 class WorkerHeard:
-    """Any sign of life."""
+    """A heartbeat: the worker lives and has nothing to report."""
 
     now: float
     worker_id: str
@@ -212,6 +212,9 @@ class Ticked:
 
     now: float
 
+
+#: Whatever a worker sends shows that it lives.
+SignOfLife = WorkerHeard | WorkerDraining | LeaseProgressed | LeaseEnded | HitReported
 
 Event = (
     JobsRestored

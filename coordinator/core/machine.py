@@ -27,6 +27,7 @@ from coordinator.core.events import (
     LeaseEnded,
     LeaseProgressed,
     PriorityRequested,
+    SignOfLife,
     SubmissionGaveUp,
     SubmissionPaused,
     SubmissionStale,
@@ -43,7 +44,7 @@ from coordinator.core.events import (
     WorkRead,
 )
 from coordinator.core.hits import take_hit
-from coordinator.core.job import Job, JobState
+from coordinator.core.job import Job, JobRequest, JobState
 from coordinator.core.leasing import (
     drop_ranges,
     end_lease,
@@ -56,7 +57,7 @@ from coordinator.core.roster import Device, Worker
 from coordinator.core.schedule import start_height
 from coordinator.core.state import Entry, Head, Outbox, State, look_again, set_job
 from hashfleet.action import Work
-from hashfleet.errors import HashfleetError
+from hashfleet.errors import JobFinal, JobNotFound
 
 #: A worker that is silent for this long is taken for lost.
 SILENCE_LIMIT_SECONDS = 15.0
@@ -64,14 +65,6 @@ SILENCE_LIMIT_SECONDS = 15.0
 RECHECK_BLOCKS = 10
 #: Seconds before the chain is asked again after it gave no answer: doubled with each miss up to the last.
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 1.0, 30.0
-
-
-class UnknownJob(HashfleetError):
-    """No unfinished job has this id."""
-
-
-class TooLate(HashfleetError):
-    """The job has come too far for what is asked of it."""
 
 
 class Machine:
@@ -82,9 +75,11 @@ class Machine:
         self.state = State(salt)
 
     def handle(self, event: Event) -> Outbox:
-        """Apply one event. Raises UnknownJob or TooLate, with nothing changed, for a request that cannot be met."""
+        """Apply one event. Raises JobNotFound or JobFinal, with nothing changed, for a request that cannot be met."""
         out = Outbox()
         handler = cast("Callable[[State, Outbox, Event], None]", _HANDLERS[type(event)])
+        if isinstance(event, SignOfLife) and (worker := self.state.workers.get(event.worker_id)):
+            worker.last_heard = event.now
         handler(self.state, out, event)
         fill_devices(self.state, out, event.now)
         return out
@@ -94,9 +89,9 @@ class Machine:
         entry = self.state.entries.get(job_id)
         return entry.job if entry else None
 
-    def claimant(self, job: JobSubmitted) -> Job | None:
-        """The unfinished job that already does this work."""
-        found = self.state.claims.get(job.request.claim)
+    def claimant(self, request: JobRequest) -> Job | None:
+        """The unfinished job that does this work."""
+        found = self.state.claims.get(request.claim)
         return self.state.entries[found].job if found else None
 
 
@@ -128,7 +123,7 @@ def _accept(state: State, out: Outbox, event: JobSubmitted) -> None:
 def _cancel(state: State, out: Outbox, event: CancelRequested) -> None:
     entry = _entry(state, event.job_id)
     if entry.job.state is JobState.SUBMITTING:
-        raise TooLate(
+        raise JobFinal(
             f"{event.job_id} has its proof and its transaction is on its way; it cannot be cancelled any more"
         )
     set_job(state, out, entry, replace(entry.job, state=JobState.CANCELLED, error=None), event.now)
@@ -144,7 +139,7 @@ def _prioritise(state: State, out: Outbox, event: PriorityRequested) -> None:
 def _entry(state: State, job_id: str) -> Entry:
     entry = state.entries.get(job_id)
     if entry is None:
-        raise UnknownJob(f"there is no unfinished job {job_id}")
+        raise JobNotFound(f"there is no unfinished job {job_id}")
     return entry
 
 
@@ -173,7 +168,7 @@ def _advance(state: State, out: Outbox, event: BlockCommitted) -> None:
 def _ask_chain(state: State, out: Outbox, entry: Entry) -> None:
     if not entry.reading and entry.job.state is not JobState.SUBMITTING:
         entry.reading = True
-        out.command(ReadWork(entry.job.job_id, entry.job.request))
+        out.command(ReadWork(entry.job.job_id, entry.job.request, check_signer=not entry.checked))
 
 
 def _plan(state: State, out: Outbox, event: WorkRead) -> None:
@@ -306,9 +301,7 @@ def _replan_waiting(state: State, out: Outbox, now: float) -> None:
 
 
 def _hear(state: State, out: Outbox, event: WorkerHeard) -> None:
-    worker = state.workers.get(event.worker_id)
-    if worker is not None:
-        worker.last_heard = event.now
+    """`handle` noted that the worker lives; there is nothing else to it."""
 
 
 def _drain(state: State, out: Outbox, event: WorkerDraining) -> None:

@@ -1,0 +1,380 @@
+"""The shell around the core: feeds it events, stores what it changed, then carries out what it wants done.
+
+One task (`_pump`) handles events in the order in which they arrived, many at a time when many are there: all changed
+jobs of a round are stored in one transaction, and only then are commands carried out, watchers told and callers
+answered. So nothing is acted upon that a crash could forget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import TypeVar
+
+from coordinator.chain.client import Block, ChainClient
+from coordinator.core.commands import (
+    CancelLease,
+    Command,
+    DropWorker,
+    GrantLease,
+    ReadWork,
+    RetargetLease,
+    SendVerdict,
+    SubmitProof,
+)
+from coordinator.core.events import (
+    BlockCommitted,
+    CancelRequested,
+    Event,
+    JobsRestored,
+    JobSubmitted,
+    PriorityRequested,
+    Ticked,
+    Trouble,
+    WorkNotRead,
+    WorkRead,
+)
+from coordinator.core.job import Job, JobRequest, JobState, Priority
+from coordinator.core.machine import Machine
+from coordinator.core.roster import Worker
+from coordinator.core.view import JobView, view_job
+from coordinator.store.protocol import JobFilter, Store, StoreError
+from coordinator.submission.keys import SigningKey
+from coordinator.submission.lane import Lane, Submission
+from coordinator.submission.outcome import Outcome, outcome_event
+from hashfleet.errors import (
+    ChainError,
+    ChainUnavailable,
+    HashfleetError,
+    JobFinal,
+    JobNotFound,
+    KeyProblem,
+    WorkGone,
+    WorkPaused,
+)
+
+logger = logging.getLogger(__name__)
+
+#: Events handled in one round at most, so that one transaction stays short.
+ROUND_EVENTS = 256
+#: Questions to the chain in flight at most.
+CHAIN_READS = 32
+#: Messages a worker may leave unread before its stream is closed.
+WORKER_BACKLOG = 1024
+TICK_SECONDS = 1.0
+_FIRST_PAUSE, _LAST_PAUSE = 0.2, 5.0
+
+_T = TypeVar("_T")
+WorkerCommand = GrantLease | CancelLease | RetargetLease | SendVerdict
+
+
+@dataclass(slots=True)
+class WorkerSession:
+    """The open stream of one worker: what is to be sent to it. None ends the stream."""
+
+    worker_id: str
+    outgoing: asyncio.Queue[WorkerCommand | None]
+    #: Why the coordinator ends it, for the worker's log.
+    reason: str = ""
+
+    def end(self, reason: str) -> None:
+        """Have the stream closed once what is queued is sent."""
+        self.reason = reason
+        with contextlib.suppress(asyncio.QueueFull):  # then the sender finds out by itself: it is that far behind
+            self.outgoing.put_nowait(None)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """The fleet as it stands now."""
+
+    workers: tuple[Worker, ...]
+    #: Job that each lease in work belongs to, by lease id.
+    lease_jobs: dict[str, str]
+    jobs: dict[JobState, int]
+    chain_id: str
+    height: int
+    #: Seconds; 0 until measured.
+    block_interval: float
+    connected: bool
+    signer_address: str
+
+
+class Service:
+    """The coordinator without its doors. Used from one event loop."""
+
+    def __init__(
+        self, chain: ChainClient, store: Store, key: SigningKey, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._chain = chain
+        self._store = store
+        self._key = key
+        self._clock = clock
+        self._machine = Machine(salt=secrets.randbelow(10**7))
+        self._lane = Lane(chain, store, key, clock=clock, on_outcome=self._take_outcome)
+        self._inbox: asyncio.Queue[tuple[Event, asyncio.Future[object] | None, Callable[[], object]]] = asyncio.Queue()
+        self._sessions: dict[str, WorkerSession] = {}
+        self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._chain_reads = asyncio.Semaphore(CHAIN_READS)
+        self._background: set[asyncio.Task[None]] = set()
+        self._connected = False
+
+    # ---- life ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work until cancelled. Raises StoreError if the store cannot be read, BadChainAnswer for the wrong chain."""
+        unfinished = await self._store.unfinished_jobs()
+        if unfinished:
+            logger.info("Going on with %d unfinished jobs.", len(unfinished))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pump(), name="pump")
+                await self.apply(JobsRestored(self._clock(), tuple(unfinished)))
+                group.create_task(self._follow_chain(), name="chain")
+                group.create_task(self._tick(), name="tick")
+        finally:
+            for task in self._background:
+                task.cancel()
+            for session in self._sessions.values():
+                session.end("the coordinator is stopping")
+
+    async def _follow_chain(self) -> None:
+        """Connect, however long it takes, then tell the core and the lane about every block."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await self._chain.connect()
+                block = await self._chain.latest_block()
+                await self._lane.recover()
+                break
+            except ChainUnavailable as error:
+                logger.warning("The chain does not answer (%s); trying again in %.1f s.", error, pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LAST_PAUSE)
+        self._connected = True
+        logger.info("Connected to chain %s at height %d.", self._chain.chain_id, block.height)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._lane.run(), name="lane")
+            await self._see_block(block)
+            async for block in self._chain.blocks():
+                await self._see_block(block)
+
+    async def _see_block(self, block: Block) -> None:
+        self._lane.block_seen(block.height)
+        await self.apply(BlockCommitted(self._clock(), block.height, block.time))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            await self.apply(Ticked(self._clock()))
+
+    # ---- the round: handle, store, act ---------------------------------------------------------------------------
+
+    async def apply(self, event: Event, read: Callable[[], _T] | None = None) -> _T | None:
+        """Hand the core an event; returns what `read` sees right after it, once everything it changed is stored.
+
+        Raises what the core raises for a request that cannot be met.
+        """
+        done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._inbox.put_nowait((event, done, read or (lambda: None)))
+        return await done  # type: ignore[return-value]
+
+    async def _pump(self) -> None:
+        while True:
+            pending = [await self._inbox.get()]
+            while len(pending) < ROUND_EVENTS and not self._inbox.empty():
+                pending.append(self._inbox.get_nowait())
+            changed: dict[str, Job] = {}
+            heard: set[str] = set()
+            commands: list[Command] = []
+            answers: list[tuple[asyncio.Future[object], object]] = []
+            for event, done, read in pending:
+                try:
+                    out = self._machine.handle(event)
+                except HashfleetError as error:
+                    if done is not None and not done.cancelled():
+                        done.set_exception(error)
+                    continue
+                changed |= out.changed
+                heard |= out.progressed
+                commands += out.commands
+                if done is not None:
+                    answers.append((done, read()))
+            if changed:
+                await self._save(list(changed.values()))
+            for command in commands:
+                self._carry_out(command)
+            for job_id in heard | changed.keys():
+                for watcher in self._watchers.get(job_id, ()):
+                    watcher.set()
+            for done, answer in answers:
+                if not done.cancelled():
+                    done.set_result(answer)
+
+    async def _save(self, jobs: list[Job]) -> None:
+        """Store, however long it takes: until it is stored nothing is acted upon."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await self._store.save_jobs(jobs)
+            except StoreError as error:
+                logger.error("The store does not take %d jobs: %s. Nothing goes on until it does.", len(jobs), error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LAST_PAUSE)
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case ReadWork():
+                self._start(self._read_work(command))
+            case SubmitProof():
+                self._lane.submit(Submission(command.job_id, command.work, command.proof, command.priority))
+            case DropWorker():
+                self._end_session(command.worker_id, command.reason)
+            case _:
+                self._send(command)
+
+    def _start(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _read_work(self, command: ReadWork) -> None:
+        request = command.request
+        try:
+            async with self._chain_reads:
+                work = await self._chain.read_work(request.action, request.object_id)
+                if command.check_signer:
+                    await self._chain.check_signer(self._key.address, request.action, request.object_id)
+        except WorkGone as error:
+            event: Event = WorkNotRead(self._clock(), command.job_id, Trouble.GONE, str(error))
+        except WorkPaused as error:
+            event = WorkNotRead(self._clock(), command.job_id, Trouble.PAUSED, str(error))
+        except KeyProblem as error:
+            event = WorkNotRead(self._clock(), command.job_id, Trouble.NOT_ALLOWED, str(error))
+        except ChainError as error:
+            event = WorkNotRead(self._clock(), command.job_id, Trouble.UNAVAILABLE, str(error))
+        else:
+            event = WorkRead(self._clock(), command.job_id, work)
+        await self.apply(event)
+
+    async def _take_outcome(self, outcome: Outcome) -> None:
+        await self.apply(outcome_event(outcome, self._clock()))
+
+    # ---- what the doors ask --------------------------------------------------------------------------------------
+
+    async def submit(self, request: JobRequest) -> tuple[JobView, bool]:
+        """Accept a job; returns once it is stored. False if the same work is already under way."""
+        job_id = f"pow_{int(self._clock() * 1000)}_{secrets.token_hex(4)}"
+
+        def read() -> JobView:
+            job = self._machine.claimant(request)
+            assert job is not None
+            return self._view(job)
+
+        view = await self.apply(JobSubmitted(self._clock(), job_id, request), read)
+        assert view is not None
+        return view, view.job.job_id == job_id
+
+    async def job(self, job_id: str) -> JobView:
+        """A job as it stands now. Raises JobNotFound."""
+        job = self._machine.job(job_id) or await self._store.job(job_id)
+        if job is None:
+            raise JobNotFound(f"there is no job {job_id[:80]}")
+        return self._view(job)
+
+    async def jobs(self, which: JobFilter, limit: int, after: tuple[float, str] | None) -> list[JobView]:
+        """Jobs, newest first by (created_at, job_id), after that key."""
+        stored = await self._store.list_jobs(which, limit, after)
+        return [self._view(self._machine.job(job.job_id) or job) for job in stored]
+
+    async def watch(self, job_id: str) -> AsyncGenerator[JobView]:
+        """The job now and after each change, until a final state. Changes in quick succession come as one."""
+        changed = asyncio.Event()
+        self._watchers[job_id].add(changed)
+        try:
+            while True:
+                changed.clear()
+                view = await self.job(job_id)
+                yield view
+                if view.job.state.final:
+                    return
+                await changed.wait()
+        finally:
+            self._watchers[job_id].discard(changed)
+            if not self._watchers[job_id]:
+                del self._watchers[job_id]
+
+    async def cancel(self, job_id: str) -> JobView:
+        """Stop a job. Raises JobNotFound, JobFinal."""
+        return await self._change(CancelRequested(self._clock(), job_id), JobState.CANCELLED)
+
+    async def set_priority(self, job_id: str, priority: Priority) -> JobView:
+        """Change who goes first. Raises JobNotFound, JobFinal."""
+        return await self._change(PriorityRequested(self._clock(), job_id, priority), None)
+
+    async def _change(self, event: CancelRequested | PriorityRequested, already: JobState | None) -> JobView:
+        try:
+            await self.apply(event)
+        except JobNotFound:
+            view = await self.job(event.job_id)
+            if view.job.state is not already:
+                state = view.job.state.value
+                raise JobFinal(f"{event.job_id} is {state}; a finished job cannot be changed any more") from None
+        return await self.job(event.job_id)
+
+    async def fleet(self) -> FleetView:
+        """Workers, queue lengths and the chain."""
+        counts = await self._store.count_jobs()
+        state = self._machine.state
+        return FleetView(
+            workers=tuple(state.workers.values()),
+            lease_jobs={lease.lease_id: lease.job_id for lease in state.leases.values()},
+            jobs=counts,
+            chain_id=self._chain.chain_id if self._connected else "",
+            height=state.head.height if state.head else 0,
+            block_interval=state.block_seconds if state.block_seconds_measured else 0.0,
+            connected=self._connected,
+            signer_address=self._key.address,
+        )
+
+    def _view(self, job: Job) -> JobView:
+        return view_job(self._machine.state, job)
+
+    # ---- workers -------------------------------------------------------------------------------------------------
+
+    def open_session(self, worker_id: str) -> WorkerSession:
+        """Begin to collect messages for a worker. A stream it left open before is closed."""
+        self._end_session(worker_id, "the same worker connected again")
+        session = WorkerSession(worker_id, asyncio.Queue(WORKER_BACKLOG))
+        self._sessions[worker_id] = session
+        return session
+
+    def close_session(self, session: WorkerSession) -> bool:
+        """The stream ended. False if another one of the same worker took its place, or it was dropped before."""
+        if self._sessions.get(session.worker_id) is not session:
+            return False
+        del self._sessions[session.worker_id]
+        return True
+
+    def _end_session(self, worker_id: str, reason: str) -> None:
+        session = self._sessions.pop(worker_id, None)
+        if session is not None:
+            session.end(reason)
+
+    def _send(self, command: WorkerCommand) -> None:
+        session = self._sessions.get(command.worker_id)
+        if session is None:
+            return  # its stream ended a moment ago; WorkerLost is on its way to the core
+        try:
+            session.outgoing.put_nowait(command)
+        except asyncio.QueueFull:
+            logger.warning("Worker %s leaves %d messages unread; dropping it.", command.worker_id, WORKER_BACKLOG)
+            session.reason = "too many messages unread"
+            session.outgoing.get_nowait()  # make room for the end of the stream
+            session.outgoing.put_nowait(None)
