@@ -8,9 +8,10 @@ from typing import Protocol
 
 from coordinator.core.job import Job, JobState
 from coordinator.submission.attempt import Attempt
+from hashfleet.errors import HashfleetError
 
 
-class StoreError(Exception):
+class StoreError(HashfleetError):
     """The store cannot be opened, read or written; the message says what to do."""
 
 

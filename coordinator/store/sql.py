@@ -1,0 +1,237 @@
+"""`Store` on a SQL database.
+
+One thread owns the only connection: the event loop never waits for a disk, and calls take effect in the order in
+which they were made. Each call is one transaction, committed and on the disk when it returns. A call that is
+cancelled while it waits may or may not have taken effect, as with any crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection, Engine, RowMapping, func, insert, select, tuple_, update
+from sqlalchemy.dialects.sqlite import insert as insert_or_update
+from sqlalchemy.exc import IntegrityError
+
+from coordinator.core.job import Job, JobState
+from coordinator.store import migrations
+from coordinator.store.engine import FileLock, explained, open_engine, prepare_directory
+from coordinator.store.protocol import JobFilter, LiveAttemptExists, StoreError
+from coordinator.store.rows import attempt_of, attempt_row, job_of, job_row
+from coordinator.store.schema import attempts, jobs
+from coordinator.submission.attempt import Attempt, AttemptState
+
+logger = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
+#: The most jobs that one listing gives, whatever was asked: a page is read by a person or an agent.
+MAX_PAGE: Final = 10_000
+
+_UNFINISHED: Final = [state.value for state in JobState if not state.final]
+_LIVE: Final = [state.value for state in AttemptState if state.live]
+
+
+async def open_store(path: str | Path) -> SqlStore:
+    """Open the database at `path`, create it if there is none, and bring it to this version.
+
+    Raises StoreError if another coordinator uses it, if a newer version or another program wrote it, or if it
+    cannot be read and written.
+    """
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+    try:
+        database, lock, engine = await asyncio.get_running_loop().run_in_executor(thread, _open, Path(path))
+    except BaseException:
+        thread.shutdown(wait=False)
+        raise
+    return SqlStore(database, lock, engine, thread)
+
+
+class SqlStore:
+    """Jobs and attempts in a SQL database; made by `open_store`."""
+
+    def __init__(self, database: Path, lock: FileLock, engine: Engine, thread: ThreadPoolExecutor) -> None:
+        self._database = database
+        self._lock = lock
+        self._engine = engine
+        self._thread = thread
+        self._closed = False
+
+    async def save_jobs(self, jobs: Sequence[Job]) -> None:
+        """Insert or replace these jobs, all or none."""
+        # A job may stand in the list twice: the later one is what was meant to last.
+        rows = [job_row(job) for job in {job.job_id: job for job in jobs}.values()]
+        if rows:
+            await self._run(lambda connection: _upsert_jobs(connection, rows))
+
+    async def unfinished_jobs(self) -> list[Job]:
+        """Every job whose state is not final, oldest first."""
+        query = select(jobs).where(jobs.c.state.in_(_UNFINISHED)).order_by(jobs.c.created_at, jobs.c.job_id)
+        return await self._run(
+            lambda connection: [_read(job_of, row, "job_id") for row in connection.execute(query).mappings()]
+        )
+
+    async def job(self, job_id: str) -> Job | None:
+        """One job in any state."""
+        query = select(jobs).where(jobs.c.job_id == job_id)
+
+        def read(connection: Connection) -> Job | None:
+            row = connection.execute(query).mappings().one_or_none()
+            return None if row is None else _read(job_of, row, "job_id")
+
+        return await self._run(read)
+
+    async def list_jobs(self, which: JobFilter, limit: int, after: tuple[float, str] | None) -> list[Job]:
+        """Jobs, newest first by (created_at, job_id), strictly after that key in this order."""
+        query = (
+            select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.job_id.desc()).limit(max(0, min(limit, MAX_PAGE)))
+        )
+        if which.states:
+            query = query.where(jobs.c.state.in_(sorted(state.value for state in which.states)))
+        if which.player_id is not None:
+            query = query.where(jobs.c.player_id == which.player_id)
+        if after is not None:
+            query = query.where(tuple_(jobs.c.created_at, jobs.c.job_id) < tuple_(*after))
+        return await self._run(
+            lambda connection: [_read(job_of, row, "job_id") for row in connection.execute(query).mappings()]
+        )
+
+    async def count_jobs(self) -> dict[JobState, int]:
+        """Number of jobs by state; states without jobs are absent."""
+        query = select(jobs.c.state, func.count()).group_by(jobs.c.state)
+        return await self._run(
+            lambda connection: {JobState(state): count for state, count in connection.execute(query)}
+        )
+
+    async def add_attempt(self, attempt: Attempt) -> Attempt:
+        """Store a new attempt and return it with its ledger_id. Raises LiveAttemptExists."""
+        if attempt.ledger_id is not None:
+            raise StoreError(f"the attempt is stored already as row {attempt.ledger_id} of the ledger; update it")
+
+        def write(connection: Connection) -> Attempt:
+            with _claims_checked(connection, attempt):
+                key = connection.execute(insert(attempts).values(attempt_row(attempt))).inserted_primary_key
+            assert key is not None
+            stored = connection.execute(select(attempts).where(attempts.c.ledger_id == key[0])).mappings().one()
+            return _read(attempt_of, stored, "ledger_id")
+
+        return await self._run(write)
+
+    async def update_attempt(self, attempt: Attempt) -> None:
+        """Replace the stored attempt of the same ledger_id."""
+        statement = update(attempts).where(attempts.c.ledger_id == attempt.ledger_id).values(attempt_row(attempt))
+
+        def write(connection: Connection) -> None:
+            with _claims_checked(connection, attempt):
+                changed = connection.execute(statement).rowcount
+            if changed != 1:
+                raise StoreError(f"the ledger has no row {attempt.ledger_id}; add the attempt before updating it")
+
+        await self._run(write)
+
+    async def live_attempts(self) -> list[Attempt]:
+        """Attempts that may still land, oldest first."""
+        query = select(attempts).where(attempts.c.state.in_(_LIVE)).order_by(attempts.c.ledger_id)
+        return await self._run(
+            lambda connection: [_read(attempt_of, row, "ledger_id") for row in connection.execute(query).mappings()]
+        )
+
+    async def attempts_of(self, job_id: str) -> list[Attempt]:
+        """Every attempt of a job, oldest first."""
+        query = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.ledger_id)
+        return await self._run(
+            lambda connection: [_read(attempt_of, row, "ledger_id") for row in connection.execute(query).mappings()]
+        )
+
+    async def close(self) -> None:
+        """Finish what was asked, then let another coordinator have the database. Closing twice is allowed."""
+        if self._closed:
+            return
+        self._closed = True
+        loop = asyncio.get_running_loop()
+        # Behind every call that was made before, because the thread takes them in order.
+        await loop.run_in_executor(self._thread, self._release)
+        self._thread.shutdown(wait=False)
+
+    def _release(self) -> None:
+        try:
+            self._engine.dispose()
+        finally:
+            self._lock.release()
+
+    async def _run(self, work: Callable[[Connection], _Answer]) -> _Answer:
+        if self._closed:
+            raise StoreError(f"the database {self._database} is closed; open it again")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
+
+    def _transact(self, work: Callable[[Connection], _Answer]) -> _Answer:
+        with explained(self._database), self._engine.begin() as connection:
+            return work(connection)
+
+
+def _open(path: Path) -> tuple[Path, FileLock, Engine]:
+    # resolved, so that one database has one lock whatever link led to it
+    database = path.expanduser().resolve()
+    prepare_directory(database)
+    lock = FileLock(database)
+    engine = open_engine(database)
+    try:
+        with explained(database), engine.begin() as connection:
+            upgraded = migrations.upgrade(connection, database)
+    except BaseException:
+        engine.dispose()
+        lock.release()
+        raise
+    if upgraded:
+        logger.info("The database %s is at this version's schema now.", database)
+    return database, lock, engine
+
+
+def _upsert_jobs(connection: Connection, rows: list[dict[str, object]]) -> None:
+    # INSERT .. ON CONFLICT .. DO UPDATE, as SQLite and PostgreSQL both write it. A REPLACE would delete the old row
+    # first, and the ledger refers to it.
+    statement = insert_or_update(jobs)
+    columns = {column.name: column for column in statement.excluded if column.name != "job_id"}
+    connection.execute(statement.on_conflict_do_update(index_elements=["job_id"], set_=columns), rows)
+
+
+@contextmanager
+def _claims_checked(connection: Connection, attempt: Attempt) -> Iterator[None]:
+    """Name the rule that an attempt breaks, instead of passing on the database's words."""
+    try:
+        with connection.begin_nested():
+            yield
+    except IntegrityError as error:
+        work = attempt.work
+        # Which rule it was is asked of the tables, as they are without the failed statement, not of the error's text.
+        live = select(attempts.c.ledger_id).where(
+            attempts.c.state.in_(_LIVE),
+            attempts.c.object_id == work.object_id,
+            attempts.c.action == work.action.value,
+            attempts.c.anchor == work.anchor,
+            attempts.c.ledger_id.is_distinct_from(attempt.ledger_id),
+        )
+        other = connection.execute(live).scalar_one_or_none()
+        if attempt.state.live and other is not None:
+            raise LiveAttemptExists(
+                f"{work.action.value} {work.object_id} at anchor {work.anchor} has a live attempt already "
+                f"(row {other} of the ledger); follow that one"
+            ) from error
+        if connection.execute(select(jobs.c.job_id).where(jobs.c.job_id == attempt.job_id)).one_or_none() is None:
+            raise StoreError(f"job {attempt.job_id} of the attempt is not stored; save the job first") from error
+        raise
+
+
+def _read(convert: Callable[[RowMapping], _Answer], row: RowMapping, key: str) -> _Answer:
+    try:
+        return convert(row)
+    except (ValueError, TypeError) as error:
+        raise StoreError(
+            f"the row with {key} {row[key]} holds what hashfleet never writes ({error}); "
+            "it was changed by hand or the file is damaged: restore a backup"
+        ) from error

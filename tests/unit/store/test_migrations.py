@@ -1,0 +1,103 @@
+"""The steps from version to version."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, text
+
+from coordinator.core.job import JobState
+from coordinator.store import migrations
+from coordinator.store.schema import attempts, jobs, metadata
+from coordinator.store.sql import open_store
+from coordinator.submission.attempt import AttemptState
+
+
+def schema_of(database: Path) -> list[tuple[str, str]]:
+    with sqlite3.connect(database) as reader:
+        rows = reader.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name").fetchall()
+    reader.close()
+    return [(name, " ".join(sql.split())) for name, sql in rows if name not in ("alembic_version", "sqlite_sequence")]
+
+
+async def test_all_steps_together_give_the_schema_of_the_code(database: Path, tmp_path: Path) -> None:
+    await (await open_store(database)).close()
+    direct = create_engine(f"sqlite:///{tmp_path / 'direct.sqlite'}")
+    metadata.create_all(direct)
+    direct.dispose()
+    stepped, created = dict(schema_of(database)), dict(schema_of(tmp_path / "direct.sqlite"))
+    assert stepped.keys() == created.keys()
+    for index in ("jobs_by_age", "jobs_by_state", "jobs_by_player", "attempts_of_job", "one_live_attempt_per_anchor"):
+        assert stepped[index] == created[index]
+    migrated = create_engine(f"sqlite:///{database}")
+    with migrated.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+    migrated.dispose()
+
+
+def test_every_step_is_named_by_a_sentence_and_follows_the_one_before() -> None:
+    config = Config()
+    config.set_main_option("script_location", "coordinator.store:migrations")
+    steps = list(reversed(list(ScriptDirectory.from_config(config).walk_revisions())))
+    assert [step.revision for step in steps] == [f"{number:04d}" for number in range(1, len(steps) + 1)]
+    for step in steps:
+        assert len(Path(step.path).stem.split("_")) >= 4, "name the step by a sentence"
+
+
+async def test_opening_a_database_of_this_version_changes_nothing(database: Path) -> None:
+    await (await open_store(database)).close()
+    before = schema_of(database)
+    await (await open_store(database)).close()
+    assert schema_of(database) == before
+
+
+async def test_a_step_that_fails_leaves_nothing_behind(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = migrations.upgrade
+
+    def break_off(connection: Connection, path: Path) -> bool:
+        whole(connection, path)
+        connection.execute(text("INSERT INTO no_such_table VALUES (1)"))
+        return True
+
+    monkeypatch.setattr(migrations, "upgrade", break_off)
+    with pytest.raises(Exception, match="no_such_table"):
+        await open_store(database)
+    assert schema_of(database) == []
+    monkeypatch.undo()
+    store = await open_store(database)
+    assert await store.count_jobs() == {}
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ("SELECT * FROM jobs ORDER BY created_at DESC, job_id DESC LIMIT 50", "jobs_by_age"),
+        (
+            "SELECT * FROM jobs WHERE (created_at, job_id) < (5.0, 'x') ORDER BY created_at DESC, job_id DESC LIMIT 50",
+            "jobs_by_age",
+        ),
+        ("SELECT * FROM jobs WHERE state = 'queued' ORDER BY created_at DESC, job_id DESC LIMIT 9", "jobs_by_state"),
+        ("SELECT * FROM jobs WHERE player_id = '1-7' ORDER BY created_at DESC, job_id DESC LIMIT 9", "jobs_by_player"),
+        ("SELECT * FROM attempts WHERE job_id = 'x' ORDER BY ledger_id", "attempts_of_job"),
+    ],
+)
+async def test_listings_read_an_index_in_order_and_sort_nothing(database: Path, query: str, index: str) -> None:
+    await (await open_store(database)).close()
+    with sqlite3.connect(database) as reader:
+        plan = " / ".join(row[3] for row in reader.execute(f"EXPLAIN QUERY PLAN {query}"))
+    reader.close()
+    assert index in plan
+    assert "TEMP B-TREE" not in plan
+
+
+def test_the_columns_are_wide_enough_for_every_state() -> None:
+    for column, states in ((jobs.c.state, JobState), (attempts.c.state, AttemptState)):
+        assert all(len(state.value) <= column.type.length for state in states)  # type: ignore[attr-defined]
