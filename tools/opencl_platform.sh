@@ -5,15 +5,20 @@
 set -euo pipefail
 python=$1 mode=$2
 
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+
+# In a process of its own and with its words kept: a broken driver aborts rather than raises.
 present() {
-    "$python" - <<'PYTHON' 2>/dev/null
+    ("$python" - <<'PYTHON') >"$said" 2>&1
 import sys
 import pyopencl as cl
 try:
     platforms = cl.get_platforms()
-except cl.Error:
-    sys.exit(1)
-sys.exit(not any(d.type & cl.device_type.CPU for p in platforms for d in p.get_devices()))
+except cl.Error as error:
+    sys.exit(f"pyopencl finds no platform: {error}")
+if not any(device.type & cl.device_type.CPU for platform in platforms for device in platform.get_devices()):
+    sys.exit(f"no CPU device among the OpenCL platforms {[platform.name for platform in platforms]}")
 PYTHON
 }
 
@@ -30,9 +35,10 @@ if [[ $mode == require ]]; then
 
   The OpenCL engine cannot be tested: this machine has no OpenCL CPU platform, and none could be installed.
   Install one as root (Debian: apt-get install pocl-opencl-icd) and run `make test` again,
-  or run `make test OPENCL=skip` to test everything else.
+  or run `make test OPENCL=skip` to test everything else. What was found:
 
 SAY
+    tail -n 5 "$said" >&2
     exit 1
 fi
 cat >&2 <<'SAY'
