@@ -1,0 +1,182 @@
+"""The CPU as a hash engine: one process per core, because Python threads hash one at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+
+from cpu_fallback.lane import Answer, Task
+from hashfleet.batches import BatchSize, check_search, run_batches
+from hashfleet.engine import Batch, DeviceInfo, EngineKind
+from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
+from hashfleet.message import NonceSpace
+
+logger = logging.getLogger(__name__)
+
+DEVICE_ID = "cpu"
+MAX_PROCESSES = 1024
+#: Nonces per lane in the first batch, before anything is measured; a core does about 4 million a second.
+_FIRST_SHARE = 50_000
+_MOST_PER_LANE = 10_000_000
+#: After this a lane that does not end when its socket is closed is killed; it is at most one batch from noticing.
+_CLOSE_SECONDS = 2.0
+
+
+class _Lane:
+    """One child process and our end of its socket."""
+
+    def __init__(self, number: int, niceness: int) -> None:
+        # A plain subprocess rather than multiprocessing.Process: it may be started from a daemonic process too, and
+        # it does not import the parent's main module again.
+        ours, theirs = Pipe()
+        arguments = [str(theirs.fileno()), str(os.getpid()), str(niceness)]
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "cpu_fallback.lane", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
+                process_group=0,  # Ctrl-C in a terminal reaches the parent only
+            )
+        except OSError as error:
+            ours.close()
+            raise EngineUnavailable(f"the CPU engine could not start process {number}: {error.strerror}") from error
+        finally:
+            theirs.close()
+        self.connection: Connection[Task, Answer] = ours
+        self.name = f"CPU process {number} (pid {self.process.pid})"
+
+    def lost(self) -> EngineError:
+        """Say how the process ended, which its closed socket has just told us it did."""
+        try:
+            status = self.process.wait(_CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return EngineError(f"{self.name} closed its socket without ending")
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        return EngineError(f"{self.name} {how} while the engine was using it")
+
+
+class CpuEngine:
+    """Hashes on CPU cores. A lane that dies or does not answer makes the engine fail for good: open another one."""
+
+    def __init__(self, processes: int | None = None, niceness: int = 5, *, time_limit: float = 30.0) -> None:
+        """Start the processes and wait until they are ready (well under a second on an idle machine).
+
+        `processes` defaults to the cores this process may run on, `niceness` (0 to 19) is added to its own, and
+        `time_limit` is how many seconds a batch may take. Raises EngineUnavailable if a process does not start.
+        """
+        count = len(os.sched_getaffinity(0)) if processes is None else processes
+        if not 1 <= count <= MAX_PROCESSES:
+            raise InvalidInput(f"the number of CPU processes is {count}; it should be 1 to {MAX_PROCESSES}")
+        if not 0 <= niceness <= 19:
+            raise InvalidInput(f"the niceness is {niceness}; it should be 0 (normal) to 19 (only idle time)")
+        self._time_limit = time_limit
+        self._size = BatchSize(_FIRST_SHARE * count, _MOST_PER_LANE * count)
+        self._ticket = 0
+        self._failure: str | None = None
+        self._lanes: list[_Lane] = []
+        self._device = DeviceInfo(
+            DEVICE_ID,
+            f"{_cpu_name()}, {count} process{'es' if count > 1 else ''}",
+            EngineKind.CPU,
+            f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION}",
+        )
+        try:
+            for number in range(1, count + 1):
+                self._lanes.append(_Lane(number, niceness))
+            self._answers(self._lanes)
+        except EngineError as error:
+            self.close()
+            raise EngineUnavailable(f"the CPU engine did not start: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def device(self) -> DeviceInfo:
+        """The host's CPU."""
+        return self._device
+
+    def search(self, space: NonceSpace, start: int, count: int, zeros: int) -> Iterator[Batch]:
+        """See `hashfleet.engine.HashEngine.search`."""
+        check_search(space, start, count, zeros)
+        self._check_alive()
+        return run_batches(partial(self._hash_range, space, zeros), start, count, self._size, count)
+
+    def close(self) -> None:
+        """End the processes; a second call does nothing."""
+        self._failure = self._failure or "the CPU engine is closed"
+        lanes, self._lanes = self._lanes, []
+        for lane in lanes:
+            lane.connection.close()
+        deadline = time.monotonic() + _CLOSE_SECONDS
+        for lane in lanes:
+            try:
+                lane.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                lane.process.kill()
+                lane.process.wait()
+
+    def _hash_range(self, space: NonceSpace, zeros: int, start: int, count: int) -> tuple[int, ...]:
+        """Hash one batch: equal shares, one per lane, in the lanes' order."""
+        self._check_alive()
+        self._ticket += 1
+        asked = self._lanes[: min(count, len(self._lanes))]
+        edges = [start + count * i // len(asked) for i in range(len(asked) + 1)]
+        try:
+            for lane, low, high in zip(asked, edges, edges[1:], strict=False):
+                task = Task(self._ticket, space.constant, space.counter_digits, low, high - low, zeros)
+                try:
+                    lane.connection.send(task)
+                except OSError as error:
+                    raise lane.lost() from error
+            return tuple(hit for answer in self._answers(asked) for hit in answer.hits)
+        except EngineError as error:
+            self._failure = str(error)
+            raise
+
+    def _answers(self, asked: list[_Lane]) -> list[Answer]:
+        """Wait for each lane's answer to the current ticket; in the order of `asked`."""
+        answers: dict[str, Answer] = {}
+        waiting = {lane.connection: lane for lane in asked}
+        deadline = time.monotonic() + self._time_limit
+        while waiting:
+            ready = wait(list(waiting), max(0.0, deadline - time.monotonic()))
+            if not ready:
+                names = ", ".join(lane.name for lane in waiting.values())
+                raise EngineError(f"{names} did not answer within {self._time_limit:g} s")
+            for connection in ready:
+                assert isinstance(connection, Connection)
+                lane = waiting[connection]
+                try:
+                    answer = connection.recv()
+                except (EOFError, OSError) as error:
+                    raise lane.lost() from error
+                # A batch that was interrupted (Ctrl-C while waiting) leaves answers nobody took: not ours.
+                if answer.ticket == self._ticket:
+                    answers[lane.name] = answer
+                    del waiting[connection]
+        return [answers[lane.name] for lane in asked]
+
+    def _check_alive(self) -> None:
+        if self._failure is not None:
+            raise EngineError(self._failure)
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []  # not Linux
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine() or "CPU"

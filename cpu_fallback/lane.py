@@ -1,0 +1,66 @@
+"""What runs in each of the engine's processes: it takes a range, hashes it, answers with the hits.
+
+Started as ``python -m cpu_fallback.lane FD PARENT NICENESS``, where FD is an inherited socket. It ends when the
+engine closes that socket, and also when its parent is gone without having closed it (killed, while a process forked
+from it in the meantime keeps the socket open).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from cpu_fallback.search import search_range
+
+#: How often an idle lane looks whether its parent is still there.
+_PARENT_CHECK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One lane's share of a batch."""
+
+    #: Number of the batch; an answer to an older batch is thrown away.
+    ticket: int
+    constant: bytes
+    counter_digits: int
+    start: int
+    count: int
+    zeros: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The hits of a task; ticket 0 is the lane's first word, that it is ready."""
+
+    ticket: int
+    hits: tuple[int, ...]
+
+
+def main(arguments: list[str]) -> None:
+    """Serve tasks until the engine closes the socket or dies."""
+    fd, parent, niceness = (int(argument) for argument in arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle: it drains and then closes us
+    os.nice(niceness)
+    engine: Connection[Answer, Task] = Connection(fd)
+    try:
+        engine.send(Answer(0, ()))
+        while True:
+            while not engine.poll(_PARENT_CHECK_SECONDS):
+                if os.getppid() != parent:
+                    return
+            task = engine.recv()
+            hits = search_range(task.constant, task.counter_digits, task.start, task.count, task.zeros)
+            engine.send(Answer(task.ticket, hits))
+    except (EOFError, OSError):
+        return  # the engine is closed or gone; there is nobody left to tell
+
+
+if __name__ == "__main__":
+    # Under its import name, so that what it pickles is what the engine knows.
+    from cpu_fallback import lane
+
+    lane.main(sys.argv[1:])

@@ -1,0 +1,33 @@
+"""The kernels' source text, put together from the `kernels` package."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+
+#: The two kernels' names, by the number of blocks they hash.
+ENTRY_POINTS = {1: "search_one_block", 2: "search_two_blocks"}
+
+_INCLUDE = re.compile(r'^#include "([a-z0-9_]+\.h)"$', re.MULTILINE)
+
+
+@cache
+def opencl_source() -> str:
+    """OpenCL C source without includes, ready for the driver's compiler."""
+    return _with_includes("sha256.cl")
+
+
+@cache
+def cuda_source() -> str:
+    """CUDA C++ source without includes, ready for NVRTC."""
+    return _with_includes("sha256.cu")
+
+
+def _with_includes(name: str) -> str:
+    # Pasted in rather than passed as headers: OpenCL has no portable way to hand over an include file.
+    return _INCLUDE.sub(lambda found: _text(found[1]), _text(name))
+
+
+def _text(name: str) -> str:
+    return resources.files("kernels").joinpath(name).read_text(encoding="utf-8")
