@@ -18,13 +18,12 @@ import logging
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar, get_args
 
 import grpc
 import grpc.aio
-from google.protobuf.descriptor import EnumDescriptor
 
 from hashfleet.action import PLANET_TYPE, PLAYER_TYPE, Action, check_anchor, check_object_id, check_range
 from hashfleet.errors import (
@@ -48,14 +47,16 @@ logger = logging.getLogger(__name__)
 
 #: Where a coordinator listens for gRPC unless told otherwise.
 DEFAULT_ADDRESS = "127.0.0.1:7337"
-#: Names of `hashfleet.v1.JobState`, in the order in which a job passes through them.
-JOB_STATES = ("queued", "waiting", "running", "submitting", "completed", "failed", "cancelled")
+StateName = Literal["queued", "waiting", "running", "submitting", "completed", "failed", "cancelled"]
+PriorityName = Literal["critical", "interactive", "bulk"]
+TransactionStateName = Literal["signed", "broadcast", "included", "rejected"]
+EngineName = Literal["cuda", "opencl", "cpu"]
+#: In the order in which a job passes through them.
+JOB_STATES: tuple[StateName, ...] = get_args(StateName)
+#: The first goes first.
+PRIORITIES: tuple[PriorityName, ...] = get_args(PriorityName)
 #: The states that nothing leaves.
-FINAL_STATES = frozenset(
-    {job_pb2.JOB_STATE_COMPLETED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED},
-)
-#: Names of `hashfleet.v1.Priority`; the first goes first.
-PRIORITIES = ("critical", "interactive", "bulk")
+FINAL_STATES = frozenset({job_pb2.JOB_STATE_COMPLETED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED})
 #: Most jobs on one page of a listing.
 MAX_PAGE_SIZE = 500
 
@@ -78,35 +79,49 @@ _CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", re.ASCII)
 _TOKEN = re.compile(r"[\x21-\x7e]{1,500}")
 
+_STATE_NAMES = {job_pb2.JobState.Value(f"JOB_STATE_{name.upper()}"): name for name in JOB_STATES}
+_PRIORITY_NAMES = {job_pb2.Priority.Value(f"PRIORITY_{name.upper()}"): name for name in PRIORITIES}
+_TRANSACTION_STATE_NAMES: dict[job_pb2.TransactionState.ValueType, TransactionStateName] = {
+    job_pb2.TRANSACTION_STATE_SIGNED: "signed",
+    job_pb2.TRANSACTION_STATE_BROADCAST: "broadcast",
+    job_pb2.TRANSACTION_STATE_INCLUDED: "included",
+    job_pb2.TRANSACTION_STATE_REJECTED: "rejected",
+}
+_ENGINE_NAMES: dict[worker_service_pb2.EngineKind.ValueType, EngineName] = {
+    worker_service_pb2.ENGINE_KIND_CUDA: "cuda",
+    worker_service_pb2.ENGINE_KIND_OPENCL: "opencl",
+    worker_service_pb2.ENGINE_KIND_CPU: "cpu",
+}
+_ACTIONS = {job_pb2.Action.Value(f"ACTION_{action.value}"): action for action in Action}
+
 _AnswerT = TypeVar("_AnswerT")
+_NumberT = TypeVar("_NumberT", bound=int)
+_NameT = TypeVar("_NameT")
 
 
-def state_name(state: job_pb2.JobState.ValueType) -> str:
-    """One of JOB_STATES, or "unspecified". Raises CoordinatorError for a number that is none."""
-    return _enum_name(job_pb2.JobState.DESCRIPTOR, state, "JOB_STATE_").lower()
+def state_name(state: job_pb2.JobState.ValueType) -> StateName:
+    """The state in one word. Raises CoordinatorError for a number that is none."""
+    return _named(_STATE_NAMES, state, "job state")
 
 
-def priority_name(priority: job_pb2.Priority.ValueType) -> str:
-    """One of PRIORITIES; an unset priority is interactive, as the coordinator reads it."""
-    return _enum_name(job_pb2.Priority.DESCRIPTOR, priority or job_pb2.PRIORITY_INTERACTIVE, "PRIORITY_").lower()
+def priority_name(priority: job_pb2.Priority.ValueType) -> PriorityName:
+    """The priority in one word; an unset one is interactive, as the coordinator reads it. Raises as state_name does."""
+    return _named(_PRIORITY_NAMES, priority or job_pb2.PRIORITY_INTERACTIVE, "priority")
 
 
-def transaction_state_name(state: job_pb2.TransactionState.ValueType) -> str:
-    """Such as "broadcast" or "included". Raises CoordinatorError for a number that is none."""
-    return _enum_name(job_pb2.TransactionState.DESCRIPTOR, state, "TRANSACTION_STATE_").lower()
+def transaction_state_name(state: job_pb2.TransactionState.ValueType) -> TransactionStateName:
+    """Where a transaction stands, in one word. Raises as state_name does."""
+    return _named(_TRANSACTION_STATE_NAMES, state, "transaction state")
 
 
-def engine_name(engine: worker_service_pb2.EngineKind.ValueType) -> str:
-    """ "cuda", "opencl" or "cpu". Raises CoordinatorError for a number that is none."""
-    return _enum_name(worker_service_pb2.EngineKind.DESCRIPTOR, engine, "ENGINE_KIND_").lower()
+def engine_name(engine: worker_service_pb2.EngineKind.ValueType) -> EngineName:
+    """What drives a device, in one word. Raises as state_name does."""
+    return _named(_ENGINE_NAMES, engine, "engine kind")
 
 
 def action_of(spec: job_pb2.JobSpec) -> Action:
-    """The Action of a spec. Raises CoordinatorError if it names none that is known here."""
-    name = _enum_name(job_pb2.Action.DESCRIPTOR, spec.action, "ACTION_")
-    if name not in Action.__members__:
-        raise CoordinatorError("the coordinator sent a job without an action; its version and this one do not fit")
-    return Action[name]
+    """The Action of a spec. Raises as state_name does."""
+    return _named(_ACTIONS, spec.action, "action")
 
 
 class FleetClient:
@@ -159,7 +174,7 @@ class FleetClient:
         anchor: int | None = None,
         difficulty_range: int | None = None,
         max_hashes: int | None = None,
-        priority: str = "interactive",
+        priority: PriorityName = "interactive",
     ) -> job_service_pb2.SubmitJobResponse:
         """Ask for a proof; returns at once with the job and whether it is a new one.
 
@@ -204,7 +219,7 @@ class FleetClient:
     async def list_jobs(
         self,
         *,
-        states: Iterable[str] = (),
+        states: Iterable[StateName] = (),
         player_id: str | None = None,
         page_size: int = 50,
         page_token: str = "",
@@ -272,7 +287,7 @@ class FleetClient:
         request = job_service_pb2.CancelJobRequest(job_id=_job_id(job_id))
         return (await self._answer(self._jobs.CancelJob(request, timeout=self._timeout))).job
 
-    async def set_job_priority(self, job_id: str, priority: str) -> job_pb2.Job:
+    async def set_job_priority(self, job_id: str, priority: PriorityName) -> job_pb2.Job:
         """Change who goes first; `priority` is one of PRIORITIES. Raises as cancel_job does."""
         request = job_service_pb2.SetJobPriorityRequest(job_id=_job_id(job_id), priority=_priority(priority))
         return (await self._answer(self._jobs.SetJobPriority(request, timeout=self._timeout))).job
@@ -345,12 +360,12 @@ def _checked_address(address: str) -> str:
     return address
 
 
-def _enum_name(kind: EnumDescriptor, number: int, prefix: str) -> str:
+def _named(names: Mapping[_NumberT, _NameT], number: _NumberT, what: str) -> _NameT:
     # proto3 enums are open: a newer coordinator may send a number that the stubs here have no name for.
-    found = kind.values_by_number.get(number)
+    found = names.get(number)
     if found is None:
-        raise CoordinatorError(f"the coordinator sent {kind.name} {number}, which is not known here; update hashfleet")
-    return found.name.removeprefix(prefix)
+        raise CoordinatorError(f"the coordinator sent {what} {number}, which is not known here; update hashfleet")
+    return found
 
 
 def _job_id(text: str) -> str:

@@ -272,8 +272,8 @@ async def test_a_job_id_that_cannot_be_right_is_refused(scripted_coordinator: An
 
 
 def test_a_number_of_a_newer_coordinator_is_an_error_not_a_crash() -> None:
-    with pytest.raises(CoordinatorError, match="JobState 99, which is not known here; update hashfleet"):
-        state_name(99)  # type: ignore[arg-type]
+    with pytest.raises(CoordinatorError, match="job state 99, which is not known here; update hashfleet"):
+        state_name(99)
 
 
 def test_the_action_of_a_spec_is_told() -> None:
