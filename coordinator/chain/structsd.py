@@ -1,0 +1,579 @@
+"""The production chain client: a structsd node over gRPC, with CometBFT's WebSocket for new blocks.
+
+It holds no key and decides nothing about jobs: queries become `Work` in `object_state`, permissions are judged in
+`permissions`, the wire is in `node_connection` and `cometbft`. What stands here is which queries make one reading,
+and in which order.
+
+A reading of several queries is taken again when a block came in between: the node tells with each answer the height
+that it read (`HeightWitness`), and a node that does not tell is taken at its word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import random
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Final, NoReturn, TypeVar
+
+import httpx2
+from websockets.asyncio.client import ClientConnection
+
+from coordinator.chain import cometbft, object_state
+from coordinator.chain.client import Account, Block, TxAnswer
+from coordinator.chain.node_connection import AlreadyKnown, HeightWitness, NodeConnection, NotServed, parse_target
+from coordinator.chain.permissions import check_delegation, permission_id, signer_player
+from coordinator.chain.versions import RULES_BEFORE_CHARTER, RULES_WITH_CHARTER, ChainRules, rules_of
+from hashfleet.action import MAX_HEIGHT, Action, Work, check_object_id
+from hashfleet.errors import (
+    BadChainAnswer,
+    ChainError,
+    ChainUnavailable,
+    InvalidInput,
+    KeyProblem,
+    WorkGone,
+    WorkPaused,
+)
+from hashfleet.rpc.cosmos.auth.v1beta1 import auth_pb2
+from hashfleet.rpc.cosmos.auth.v1beta1 import query_pb2 as auth_query_pb2
+from hashfleet.rpc.cosmos.auth.v1beta1.query_pb2_grpc import QueryStub as AuthStub
+from hashfleet.rpc.cosmos.base.abci.v1beta1 import abci_pb2
+from hashfleet.rpc.cosmos.base.tendermint.v1beta1 import query_pb2 as node_pb2
+from hashfleet.rpc.cosmos.base.tendermint.v1beta1.query_pb2_grpc import ServiceStub as NodeStub
+from hashfleet.rpc.cosmos.tx.v1beta1 import service_pb2
+from hashfleet.rpc.cosmos.tx.v1beta1.service_pb2_grpc import ServiceStub as TxStub
+from hashfleet.rpc.structs.structs import query_pb2
+from hashfleet.rpc.structs.structs.query_pb2_grpc import QueryStub
+
+logger = logging.getLogger(__name__)
+
+#: Limit of every call, in seconds.
+CALL_TIMEOUT: Final = 5.0
+#: Pause between two polls while no subscription is to be had, in seconds.
+POLL_SECONDS: Final = 1.0
+#: A subscription that is silent for this long is checked against a poll, in seconds: two to three usual blocks.
+SILENCE_SECONDS: Final = 15.0
+#: CometBFT's default limit of one transaction.
+MAX_TX_BYTES: Final = 1_048_576
+
+#: Struct types and the version change with an upgrade only; both are read again after this many seconds.
+_FACTS_SECONDS: Final = 30.0
+#: How often a reading is taken again because a block came in between; at 6 s a block once is rare.
+_READINGS: Final = 3
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 30.0
+_MAX_LOG_CHARACTERS: Final = 4096
+_TX_HASH: Final = re.compile(r"[0-9A-F]{64}", re.ASCII)
+#: Codespace and code with which the SDK says that a transaction is in the mempool cache.
+_SDK: Final = "sdk"
+_IN_MEMPOOL_CACHE: Final = 19
+
+#: The stored name of a planet's ore clock, and how the proto enum spells it; which one a node takes is found out.
+_CLOCK_NAMES: Final = {
+    Action.MINE: ("blockStartOreMine", "planetBlockStartOreMine"),
+    Action.REFINE: ("blockStartOreRefine", "planetBlockStartOreRefine"),
+}
+_SHIELD_NAME: Final = "planetaryShield"
+
+_T = TypeVar("_T")
+
+
+class StructsdClient:
+    """A `ChainClient` for one structsd node. Make one per node; many tasks may share it."""
+
+    def __init__(
+        self,
+        grpc_address: str,
+        rpc_url: str | None,
+        expected_chain_id: str | None,
+        *,
+        tls: bool | None = None,
+        root_certificates: bytes | None = None,
+        call_timeout: float = CALL_TIMEOUT,
+        poll_seconds: float = POLL_SECONDS,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
+        """Nothing is connected yet. Raises InvalidInput for an address that cannot be one.
+
+        `grpc_address` is ``host:9090``, or ``https://host:443`` for TLS (or set `tls`); `root_certificates` are PEM
+        bytes if the system's are not the right ones. `rpc_url` is CometBFT's RPC (``http://host:26657``); without
+        it new blocks are polled over gRPC. `expected_chain_id` of None takes the chain that is there.
+        """
+        for name, value in (("call_timeout", call_timeout), ("poll", poll_seconds), ("silence", silence_seconds)):
+            if not 0 < value <= 600:
+                raise InvalidInput(
+                    f"the chain client's {name} is {value}; it should be above 0 and at most 600 seconds"
+                )
+        self._target = parse_target(grpc_address, tls)
+        self._urls = cometbft.parse_rpc_url(rpc_url) if rpc_url else None
+        self._expected_chain_id = expected_chain_id
+        self._root_certificates = root_certificates
+        self._timeout = call_timeout
+        self._poll_seconds = poll_seconds
+        self._silence_seconds = silence_seconds
+
+        self._chain_id: str | None = None
+        self._connection: NodeConnection | None = None
+        self._http: httpx2.AsyncClient | None = None
+        self._closed = asyncio.Event()
+        #: Subscriptions that are open, to be closed with the client.
+        self._sockets: set[ClientConnection] = set()
+        #: True while polling fails, so that an outage is logged once.
+        self._outage = False
+        #: Time until which it holds, and version and rules of the node.
+        self._rules: tuple[float, str, ChainRules] | None = None
+        #: Struct type -> time until which they hold, and its ranges.
+        self._types: dict[int, tuple[float, object_state.TypeRanges]] = {}
+        #: (node version, action) -> the spelling of the ore clock that was found to be right.
+        self._clock_names: dict[tuple[str, Action], str] = {}
+
+    # Connecting
+
+    @property
+    def chain_id(self) -> str:
+        """As the node told when connecting. Raises ChainUnavailable before that."""
+        if self._chain_id is None:
+            raise ChainUnavailable(f"the node {self._target.host_and_port} has not been reached yet; connect first")
+        return self._chain_id
+
+    async def connect(self) -> None:
+        """Reach the node and check its chain id, and that of CometBFT's RPC. Raises ChainUnavailable, BadChainAnswer.
+
+        An RPC that does not answer is no error: blocks are polled over gRPC until it does.
+        """
+        if self._closed.is_set():
+            raise ChainUnavailable("this chain client is closed; make a new one")
+        if self._connection is None:
+            self._connection = NodeConnection(self._target, self._timeout, self._root_certificates)
+        if self._http is None and self._urls is not None:
+            self._http = httpx2.AsyncClient(trust_env=self._urls.tls)
+        info = await self._node_info()
+        network = info.default_node_info.network
+        if not network:
+            raise BadChainAnswer(f"the node {self._target.host_and_port} does not tell its chain id")
+        self._check_chain(network, f"the node {self._target.host_and_port}")
+        if self._urls is not None and self._http is not None:
+            try:
+                rpc_network, _ = await cometbft.status(self._http, self._urls, self._timeout)
+            except ChainError as error:
+                logger.warning("Blocks are polled over gRPC until the RPC answers: %s", error)
+            else:
+                if rpc_network != network:
+                    raise BadChainAnswer(
+                        f"the chain's RPC at {self._urls.shown} serves chain {rpc_network!a}, but the gRPC address "
+                        f"serves {network!a}; both should belong to one node"
+                    )
+        self._chain_id = network
+
+    async def close(self) -> None:
+        """Close every connection; `blocks` ends."""
+        self._closed.set()
+        for socket in list(self._sockets):
+            await cometbft.close(socket)
+        if self._http is not None:
+            await self._http.aclose()
+        if self._connection is not None:
+            await self._connection.close()
+
+    # Blocks
+
+    async def latest_block(self) -> Block:
+        """The last committed block."""
+        answer = await self._node.ask(
+            NodeStub(self._node.channel).GetLatestBlock, node_pb2.GetLatestBlockRequest(), "the latest block"
+        )
+        if not (answer.HasField("sdk_block") and answer.sdk_block.HasField("header")):
+            raise BadChainAnswer("the answer about the latest block lacks its header")
+        header = answer.sdk_block.header
+        self._check_chain(header.chain_id, "the latest block")
+        if not header.HasField("time"):
+            raise BadChainAnswer("the header of the latest block lacks its time")
+        if not 1 <= header.height <= MAX_HEIGHT:
+            raise BadChainAnswer(f"the latest block has height {header.height}; it should be 1 to {MAX_HEIGHT}")
+        return Block(header.height, header.time.seconds + header.time.nanos / 1e9)
+
+    async def blocks(self) -> AsyncGenerator[Block, None]:
+        """Every new committed block, heights rising; ends when the client is closed and raises nothing."""
+        newest = 0
+        async with contextlib.aclosing(self._sightings()) as sightings:
+            async for block in sightings:
+                if block.height > newest:
+                    newest = block.height
+                    yield block
+
+    async def _sightings(self) -> AsyncGenerator[Block, None]:
+        """Blocks as they are seen, in any order: subscribed to if possible, polled in between."""
+        failures = 0
+        while not self._closed.is_set():
+            if self._urls is not None:
+                try:
+                    socket = await cometbft.subscribe(self._urls, self._timeout)
+                except ChainError as error:
+                    logger.log(logging.DEBUG if failures else logging.WARNING, "New blocks are polled: %s", error)
+                else:
+                    since = self._now()
+                    async with contextlib.aclosing(self._subscribed(socket)) as subscribed:
+                        async for block in subscribed:
+                            yield block
+                    # A server that drops each subscription at once is not asked again at once.
+                    if self._now() - since > self._silence_seconds:
+                        failures = 0
+            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(failures, 16))
+            failures += 1
+            async with contextlib.aclosing(self._polled(pause * random.uniform(0.5, 1.0))) as polled:
+                async for block in polled:
+                    yield block
+
+    async def _subscribed(self, socket: ClientConnection) -> AsyncGenerator[Block, None]:
+        """Blocks of one subscription, until it is lost. Events are not replayed, so it starts with a poll."""
+        self._sockets.add(socket)
+        try:
+            newest = 0
+            if block := await self._poll():
+                newest = block.height
+                yield block
+            async with contextlib.aclosing(cometbft.events(socket, self._silence_seconds)) as events:
+                async for event in events:
+                    announced = cometbft.block_in_event(event, self.chain_id)
+                    block = announced or await self._poll()
+                    if block is None or self._closed.is_set():
+                        continue
+                    yield block
+                    if event is None and block.height > newest:
+                        logger.warning("The subscription to new blocks missed block %d; renewing it.", block.height)
+                        return
+                    newest = max(newest, block.height)
+        finally:
+            self._sockets.discard(socket)
+            await cometbft.close(socket)
+
+    async def _polled(self, seconds: float) -> AsyncGenerator[Block, None]:
+        """Polls for this long, at least once."""
+        end = self._now() + seconds
+        while not self._closed.is_set():
+            if block := await self._poll():
+                yield block
+            left = end - self._now()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(self._poll_seconds, max(left, 0.01))):
+                    await self._closed.wait()
+            if self._now() >= end:
+                return
+
+    async def _poll(self) -> Block | None:
+        """The latest block from gRPC, or else from the RPC, or None if neither answers."""
+        try:
+            block = await self.latest_block()
+        except ChainError as error:
+            found = await self._poll_status()
+            if found is None and not self._outage and not self._closed.is_set():
+                logger.warning("The chain does not answer: %s", error)
+                self._outage = True
+            return found
+        if self._outage:
+            logger.info("The chain answers again, at height %d.", block.height)
+            self._outage = False
+        return block
+
+    async def _poll_status(self) -> Block | None:
+        if self._urls is None or self._http is None or self._closed.is_set():
+            return None
+        try:
+            network, block = await cometbft.status(self._http, self._urls, self._timeout)
+            self._check_chain(network, f"the chain's RPC at {self._urls.shown}")
+        except ChainError as error:
+            logger.debug("The RPC does not tell the latest block: %s", error)
+            return None
+        return block
+
+    # Work
+
+    async def read_work(self, action: Action, object_id: str) -> Work:
+        """The puzzle of this object as committed; see `object_state` for what can stand in its way.
+
+        Raises InvalidInput for an id that cannot be one, WorkGone, WorkPaused, BadChainAnswer, ChainUnavailable.
+        """
+        check_object_id(object_id, action.object_type, "entity_id")
+        read = self._read_raid if action is Action.RAID else self._read_struct_work
+        try:
+            return await self._at_one_height(lambda witness: read(action, object_id, witness), object_id)
+        except ChainUnavailable:
+            # The node may come back with another version.
+            self._rules = None
+            self._types.clear()
+            raise
+
+    async def _read_struct_work(self, action: Action, struct_id: str, witness: HeightWitness) -> Work:
+        struct = await self._struct(struct_id, witness)
+        if action is Action.BUILD:
+            return object_state.build_work(struct, await self._type_ranges(struct.type))
+        planet_id = object_state.ore_planet(action, struct)
+        ranges = await self._type_ranges(struct.type)
+        version, rules = await self._chain_rules()
+        planet = await self._planet(planet_id, witness)
+        ore = planet.ore if action is Action.MINE else await self._stored_ore(struct.owner, witness)
+        if rules.planet_clocks:
+            anchor = await self._planet_clock(action, planet, version, witness)
+        else:
+            anchor = struct.mine_anchor if action is Action.MINE else struct.refine_anchor
+        return object_state.ore_work(action, struct, ranges, planet, ore, anchor, rules)
+
+    async def _read_raid(self, action: Action, fleet_id: str, witness: HeightWitness) -> Work:
+        fleet = await self._fleet(fleet_id, witness)
+        planet = await self._planet(object_state.raid_planet(fleet), witness)
+        _, rules = await self._chain_rules()
+        return object_state.raid_work(fleet, planet, rules)
+
+    async def _at_one_height(self, read: Callable[[HeightWitness], Awaitable[_T]], what: str) -> _T:
+        """Read until all answers of a reading stem from one height, at most `_READINGS` times."""
+        for _ in range(_READINGS):
+            witness = HeightWitness()
+            try:
+                result = await read(witness)
+            except (WorkGone, WorkPaused, BadChainAnswer):
+                if witness.consistent:
+                    raise
+            else:
+                if witness.consistent:
+                    return result
+        raise ChainUnavailable(
+            f"the node {self._target.host_and_port} answers about {what} from changing heights; try again"
+        )
+
+    async def _planet_clock(
+        self, action: Action, planet: object_state.PlanetState, version: str, witness: HeightWitness
+    ) -> int:
+        """A planet's ore clock (v0.21 on), read by name because its field number in the planet answer is not known.
+
+        The spelling is found out once per version, by `object_state.planet_clock`; the shield that it is compared
+        with is read after the clocks again, so that a shield that just changed is not taken for a clock.
+        """
+        known = self._clock_names.get((version, action))
+        if known is not None:
+            return await self._planet_attribute(planet.id, known, witness)
+        answers = {name: await self._planet_attribute(planet.id, name, witness) for name in _CLOCK_NAMES[action]}
+        shield = await self._planet_attribute(planet.id, _SHIELD_NAME, witness)
+        if shield != planet.shield:
+            raise ChainUnavailable(f"the shield of planet {planet.id} changed while it was read; try again")
+        name, clock = object_state.planet_clock(planet.id, shield, answers)
+        if self._clock_names.setdefault((version, action), name) == name:
+            logger.info("The chain %s spells the %s clock of a planet %s.", version, action.value.lower(), name)
+        return clock
+
+    # Who may sign, and with which account
+
+    async def check_signer(self, address: str, action: Action, object_id: str) -> None:
+        """Raise KeyProblem if the address is not registered or lacks the permission bit of this action.
+
+        Raises WorkGone if the object does not exist. A right that stems from a guild-rank rule only is not seen.
+        """
+        check_object_id(object_id, action.object_type, "entity_id")
+        answer = await self._node.ask(
+            QueryStub(self._node.channel).Address,
+            query_pb2.QueryGetAddressRequest(address=address),
+            f"address {address}",
+        )
+        signer = signer_player(answer, address, action)
+        witness = HeightWitness()
+        owned = await (self._fleet if action is Action.RAID else self._struct)(object_id, witness)
+        if owned.owner == signer:
+            return
+        asked = permission_id(owned.owner, signer)
+        record = await self._node.find(
+            QueryStub(self._node.channel).Permission,
+            query_pb2.QueryGetPermissionRequest(permissionId=asked),
+            f"permission {asked}",
+        )
+        check_delegation(record, owned.owner, signer, action)
+
+    async def account(self, address: str) -> Account:
+        """Account number and committed sequence. Raises KeyProblem if the account does not exist."""
+        answer = await self._node.find(
+            AuthStub(self._node.channel).Account,
+            auth_query_pb2.QueryAccountRequest(address=address),
+            f"account {address}",
+        )
+        if answer is None:
+            raise KeyProblem(
+                f"the account {address} does not exist on chain {self._chain_id}; "
+                "it should have received something or been registered to a player"
+            )
+        if not answer.HasField("account") or not answer.account.Is(auth_pb2.BaseAccount.DESCRIPTOR):
+            raise BadChainAnswer(
+                f"the account {address} is of type {answer.account.type_url[:80]!a}; only a BaseAccount can sign here"
+            )
+        account = auth_pb2.BaseAccount()
+        if not answer.account.Unpack(account) or account.address != address:
+            raise BadChainAnswer(f"asked for account {address}, the chain answered with {account.address[:80]!a}")
+        return Account(address, account.account_number, account.sequence)
+
+    # Transactions
+
+    async def broadcast(self, tx_bytes: bytes) -> TxAnswer:
+        """Offer a transaction to the node's mempool. After ChainUnavailable it may still have got there: find it."""
+        if not 1 <= len(tx_bytes) <= MAX_TX_BYTES:
+            raise InvalidInput(f"the transaction has {len(tx_bytes)} bytes; it should have 1 to {MAX_TX_BYTES}")
+        tx_hash = hashlib.sha256(tx_bytes).hexdigest().upper()
+        try:
+            answer = await self._node.ask(
+                TxStub(self._node.channel).BroadcastTx,
+                service_pb2.BroadcastTxRequest(tx_bytes=tx_bytes, mode=service_pb2.BROADCAST_MODE_SYNC),
+                f"what becomes of transaction {tx_hash}",
+            )
+        except AlreadyKnown as error:
+            return TxAnswer(tx_hash, _IN_MEMPOOL_CACHE, _SDK, str(error)[:_MAX_LOG_CHARACTERS])
+        if not answer.HasField("tx_response"):
+            raise BadChainAnswer(f"the answer to the broadcast of {tx_hash} is empty")
+        return _tx_answer(answer.tx_response, tx_hash, height=None)
+
+    async def find_transaction(self, tx_hash: str) -> TxAnswer | None:
+        """The included transaction of this hash (64 uppercase hex digits), or None if no block holds it."""
+        if not _TX_HASH.fullmatch(tx_hash):
+            raise InvalidInput(f"the transaction hash is {tx_hash[:80]!a}; it should be 64 uppercase hex digits")
+        answer = await self._node.find(
+            TxStub(self._node.channel).GetTx, service_pb2.GetTxRequest(hash=tx_hash), f"transaction {tx_hash}"
+        )
+        if answer is None:
+            return None
+        if not answer.HasField("tx_response"):
+            raise BadChainAnswer(f"the answer about transaction {tx_hash} lacks the result")
+        height = answer.tx_response.height
+        if not 1 <= height <= MAX_HEIGHT:
+            raise BadChainAnswer(f"transaction {tx_hash} is told to be in block {height}; it should be 1 or more")
+        return _tx_answer(answer.tx_response, tx_hash, height)
+
+    # Single queries
+
+    async def _struct(self, struct_id: str, witness: HeightWitness) -> object_state.StructState:
+        answer = await self._node.find(
+            QueryStub(self._node.channel).Struct,
+            query_pb2.QueryGetStructRequest(id=struct_id),
+            f"struct {struct_id}",
+            witness,
+        )
+        if answer is None:
+            await self._raise_gone(f"struct {struct_id}")
+        return object_state.struct_state(answer, struct_id)
+
+    async def _fleet(self, fleet_id: str, witness: HeightWitness) -> object_state.FleetState:
+        answer = await self._node.find(
+            QueryStub(self._node.channel).Fleet,
+            query_pb2.QueryGetFleetRequest(id=fleet_id),
+            f"fleet {fleet_id}",
+            witness,
+        )
+        if answer is None:
+            await self._raise_gone(f"fleet {fleet_id}")
+        return object_state.fleet_state(answer, fleet_id)
+
+    async def _planet(self, planet_id: str, witness: HeightWitness) -> object_state.PlanetState:
+        answer = await self._node.ask(
+            QueryStub(self._node.channel).Planet,
+            query_pb2.QueryGetPlanetRequest(id=planet_id),
+            f"planet {planet_id}",
+            witness,
+        )
+        return object_state.planet_state(answer, planet_id)
+
+    async def _stored_ore(self, player_id: str, witness: HeightWitness) -> int:
+        answer = await self._node.ask(
+            QueryStub(self._node.channel).Player,
+            query_pb2.QueryGetPlayerRequest(id=player_id),
+            f"player {player_id}",
+            witness,
+        )
+        return object_state.stored_ore(answer, player_id)
+
+    async def _planet_attribute(self, planet_id: str, name: str, witness: HeightWitness) -> int:
+        answer = await self._node.ask(
+            QueryStub(self._node.channel).PlanetAttribute,
+            query_pb2.QueryGetPlanetAttributeRequest(planetId=planet_id, attributeType=name),
+            f"{name} of planet {planet_id}",
+            witness,
+        )
+        return answer.attribute
+
+    async def _type_ranges(self, number: int) -> object_state.TypeRanges:
+        until, ranges = self._types.get(number, (0.0, None))
+        if ranges is None or self._now() >= until:
+            answer = await self._node.ask(
+                QueryStub(self._node.channel).StructType,
+                query_pb2.QueryGetStructTypeRequest(id=number),
+                f"struct type {number}",
+            )
+            ranges = object_state.type_ranges(answer, number)
+            self._types[number] = self._now() + _FACTS_SECONDS, ranges
+        return ranges
+
+    async def _chain_rules(self) -> tuple[str, ChainRules]:
+        """The node's version and rules. A build without a readable version is probed for the GuildCharter query."""
+        if self._rules is None or self._now() >= self._rules[0]:
+            info = await self._node_info()
+            if not info.HasField("application_version"):
+                raise BadChainAnswer(f"the node {self._target.host_and_port} does not tell its version")
+            version = info.application_version.version
+            rules = rules_of(version)
+            if rules is None:
+                rules = RULES_WITH_CHARTER if await self._serves_charter() else RULES_BEFORE_CHARTER
+                logger.warning("The node's version %.40r is not readable; it is treated by what it serves.", version)
+            self._rules = self._now() + _FACTS_SECONDS, version, rules
+        return self._rules[1:]
+
+    async def _serves_charter(self) -> bool:
+        try:
+            await self._node.find(
+                QueryStub(self._node.channel).GuildCharter, query_pb2.QueryGuildCharter(), "the guild charter"
+            )
+        except NotServed:
+            return False
+        return True
+
+    async def _node_info(self) -> node_pb2.GetNodeInfoResponse:
+        answer = await self._node.ask(
+            NodeStub(self._node.channel).GetNodeInfo, node_pb2.GetNodeInfoRequest(), "its chain and version"
+        )
+        if not answer.HasField("default_node_info"):
+            raise BadChainAnswer(f"the node {self._target.host_and_port} does not tell its network")
+        return answer
+
+    async def _raise_gone(self, what: str) -> NoReturn:
+        """The node does not know an object: it is gone, unless the node has not read the newest blocks yet."""
+        try:
+            answer = await self._node.ask(
+                NodeStub(self._node.channel).GetSyncing, node_pb2.GetSyncingRequest(), "whether it is catching up"
+            )
+        except NotServed:
+            syncing = False
+        else:
+            syncing = answer.syncing
+        if syncing:
+            raise ChainUnavailable(f"the node {self._target.host_and_port} is catching up and has no {what} yet")
+        raise WorkGone(f"{what} does not exist on chain {self._chain_id}")
+
+    # Small things
+
+    @property
+    def _node(self) -> NodeConnection:
+        if self._connection is None or self._closed.is_set():
+            raise ChainUnavailable(f"there is no connection to the node {self._target.host_and_port}; connect first")
+        return self._connection
+
+    def _check_chain(self, told: str, who: str) -> None:
+        expected = self._chain_id or self._expected_chain_id
+        if expected is not None and told != expected:
+            raise BadChainAnswer(
+                f"{who} belongs to chain {told[:80]!a}, but {expected!a} is expected; check the address"
+            )
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _tx_answer(response: abci_pb2.TxResponse, tx_hash: str, height: int | None) -> TxAnswer:
+    if response.txhash.upper() != tx_hash:
+        raise BadChainAnswer(f"asked about transaction {tx_hash}, the chain answered about {response.txhash[:80]!a}")
+    return TxAnswer(tx_hash, response.code, response.codespace, response.raw_log[:_MAX_LOG_CHARACTERS], height)
