@@ -1,0 +1,325 @@
+"""CometBFT's JSON-RPC over HTTP (GET with a query string, POST) and its WebSocket with subscriptions.
+
+Events are pushed as they are committed and never replayed. A connection may hold five subscriptions; one that does not
+read its events is closed, as a node does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from devnet import comet_json
+from devnet.block import Block
+from devnet.chain import Chain
+from devnet.comet_json import Json
+from devnet.event_query import EventMap, EventQuery, block_events, parse, tx_events
+from devnet.rpc_methods import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    RpcError,
+    RpcMethods,
+)
+from hashfleet.errors import HashfleetError, InvalidInput
+
+logger = logging.getLogger(__name__)
+
+#: A node's defaults. A base64 transaction of the largest size does not fit; free ones are 32 KiB at most.
+MAX_BODY_BYTES = 1_000_000
+MAX_BATCH = 20
+MAX_CLIENTS = 100
+MAX_SUBSCRIPTIONS = 5
+#: Messages that may wait for a connection before it counts as too slow.
+MAX_WAITING = 200
+
+
+class Subscriptions:
+    """Who listens to what. One per server; fed by the chain after every commit."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain_id = chain.chain_id
+        self.connections: set[Connection] = set()
+        chain.on_commit(self.publish)
+
+    def publish(self, block: Block) -> None:
+        """Offer a block and its transactions to all connections."""
+        if not self.connections:
+            return
+        whole = {
+            "block": comet_json.block_json(self._chain_id, block),
+            "block_id": comet_json.block_id(block.hash),
+            "result_finalize_block": {
+                "events": comet_json.events_json(block.events),
+                "tx_results": [comet_json.result_json(tx.result) for tx in block.txs],
+            },
+        }
+        only_header = {"header": comet_json.header(self._chain_id, block)}
+        only_events = {
+            "height": str(block.height),
+            "events": comet_json.events_json(block.events),
+            "num_txs": str(len(block.txs)),
+        }
+        kinds = (("NewBlock", whole), ("NewBlockEvents", only_events), ("NewBlockHeader", only_header))
+        for kind, value in kinds:
+            self._offer(kind, value, block_events(block, kind))
+        for tx in block.txs:
+            shown = comet_json.included_json(tx)
+            result = {"height": shown["height"], "tx": shown["tx"], "result": shown["tx_result"]}
+            result |= {"index": tx.index} if tx.index else {}  # CometBFT leaves a zero out here
+            self._offer("Tx", {"TxResult": result}, tx_events(tx))
+
+    def _offer(self, kind: str, value: Json, events: EventMap) -> None:
+        data = {"type": f"tendermint/event/{kind}", "value": value}
+        for connection in self.connections:
+            connection.offer(data, events)
+
+
+class Connection:
+    """One WebSocket client."""
+
+    def __init__(self) -> None:
+        self.queries: dict[str, tuple[EventQuery, Any]] = {}
+        self.too_slow = asyncio.Event()
+        self._waiting: asyncio.Queue[Json] = asyncio.Queue(MAX_WAITING)
+
+    def offer(self, data: Json, events: EventMap) -> None:
+        """Queue an event for every subscription that it matches."""
+        for text, (query, id_) in self.queries.items():
+            if query.matches(events):
+                self.send(_answer(id_, {"query": text, "data": data, "events": events}))
+
+    def send(self, message: Json) -> None:
+        try:
+            self._waiting.put_nowait(message)
+        except asyncio.QueueFull:
+            self.too_slow.set()
+
+    async def next(self) -> Json:
+        """The next message to write."""
+        return await self._waiting.get()
+
+    def subscribe(self, params: Mapping[str, Any], id_: Any) -> Json:
+        text = params.get("query")
+        if not isinstance(text, str):
+            raise RpcError(INVALID_PARAMS, "Invalid params", "query should be text such as tm.event='NewBlock'")
+        if len(self.queries) >= MAX_SUBSCRIPTIONS:
+            told = f"max_subscriptions_per_client {MAX_SUBSCRIPTIONS} reached"
+            raise RpcError(INTERNAL_ERROR, "Internal error", told)
+        if text in self.queries:
+            raise RpcError(INTERNAL_ERROR, "Internal error", "already subscribed")
+        try:
+            self.queries[text] = (parse(text), id_)
+        except InvalidInput as error:
+            raise RpcError(INTERNAL_ERROR, "Internal error", f"failed to parse query: {error}") from error
+        return {}
+
+    def unsubscribe(self, params: Mapping[str, Any], id_: Any) -> Json:
+        if self.queries.pop(str(params.get("query")), None) is None:
+            raise RpcError(INTERNAL_ERROR, "Internal error", "subscription not found")
+        return {}
+
+    def unsubscribe_all(self, params: Mapping[str, Any], id_: Any) -> Json:
+        self.queries.clear()
+        return {}
+
+
+class RpcApp:
+    """The HTTP and WebSocket endpoints."""
+
+    def __init__(self, chain: Chain, version: str) -> None:
+        self._methods = RpcMethods(chain, version)
+        self._subscriptions = Subscriptions(chain)
+
+    def asgi(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/", self._post, methods=["POST"]),
+                WebSocketRoute("/websocket", self._websocket),
+                Route("/{method}", self._get, methods=["GET"]),
+            ]
+        )
+
+    async def _get(self, request: Request) -> Response:
+        name = request.path_params["method"]
+        if name not in self._methods.names:
+            return JSONResponse(_failure(-1, RpcError(METHOD_NOT_FOUND, "Method not found", name[:100])), 404)
+        answer = self._call(name, _uri_params(request.query_params), -1)
+        return JSONResponse(answer, 500 if "error" in answer else 200)
+
+    async def _post(self, request: Request) -> Response:
+        body = bytearray()
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    return JSONResponse(_failure(None, RpcError(INVALID_REQUEST, "request body too large")), 413)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        try:
+            parsed = json.loads(bytes(body))
+        except (ValueError, RecursionError):
+            return JSONResponse(_failure(None, RpcError(PARSE_ERROR, "Parse error. Invalid JSON")), 500)
+        if isinstance(parsed, list):
+            if len(parsed) > MAX_BATCH:
+                told = RpcError(INVALID_REQUEST, "Invalid Request", f"a batch holds at most {MAX_BATCH} requests")
+                return JSONResponse(_failure(None, told), 500)
+            return JSONResponse([self._dispatch(one, None) for one in parsed])
+        return JSONResponse(self._dispatch(parsed, None))
+
+    async def _websocket(self, websocket: WebSocket) -> None:
+        if len(self._subscriptions.connections) >= MAX_CLIENTS:
+            await websocket.close(1013)
+            return
+        await websocket.accept()
+        connection = Connection()
+        self._subscriptions.connections.add(connection)
+        parts = [
+            asyncio.create_task(self._read(websocket, connection)),
+            asyncio.create_task(self._write(websocket, connection)),
+            asyncio.create_task(connection.too_slow.wait()),
+        ]
+        try:
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._subscriptions.connections.discard(connection)
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+            if websocket.application_state is WebSocketState.CONNECTED:
+                with contextlib.suppress(RuntimeError, WebSocketDisconnect, OSError):  # it may be gone already
+                    await websocket.close(1013 if connection.too_slow.is_set() else 1000)
+
+    async def _read(self, websocket: WebSocket, connection: Connection) -> None:
+        with contextlib.suppress(WebSocketDisconnect):
+            while True:
+                message = await websocket.receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                try:
+                    request = json.loads(message.get("text") or message.get("bytes") or b"")
+                except (ValueError, RecursionError):
+                    connection.send(_failure(None, RpcError(PARSE_ERROR, "Parse error. Invalid JSON")))
+                    continue
+                connection.send(self._dispatch(request, connection))
+
+    async def _write(self, websocket: WebSocket, connection: Connection) -> None:
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):  # the client is gone: the reader ends it
+            while True:
+                await websocket.send_json(await connection.next())
+
+    def _dispatch(self, request: object, connection: Connection | None) -> Json:
+        """The answer to one request of a POST or of a WebSocket."""
+        if not isinstance(request, dict):
+            return _failure(None, RpcError(INVALID_REQUEST, "Invalid Request", "a request should be an object"))
+        id_, name, params = request.get("id"), request.get("method"), request.get("params") or {}
+        if not isinstance(id_, str | int | None) or not isinstance(name, str):
+            told = RpcError(INVALID_REQUEST, "Invalid Request", "id should be text or a number, method should be text")
+            return _failure(None, told)
+        if not isinstance(params, dict):
+            return _failure(id_, RpcError(INVALID_PARAMS, "Invalid params", "params should be an object"))
+        return self._call(name, params, id_, connection)
+
+    def _call(self, name: str, params: Mapping[str, Any], id_: Any, connection: Connection | None = None) -> Json:
+        try:
+            if connection and name in ("subscribe", "unsubscribe", "unsubscribe_all"):
+                return _answer(id_, getattr(connection, name)(params, id_))
+            return _answer(id_, self._methods.call(name, params))
+        except RpcError as error:
+            return _failure(id_, error)
+        except Exception:
+            logger.exception("RPC method %r failed", name[:100])
+            return _failure(id_, RpcError(INTERNAL_ERROR, "Internal error", "a fault of the devnet; see its log"))
+
+
+class RpcServer:
+    """uvicorn around the app, started and stopped from a running loop."""
+
+    def __init__(self, chain: Chain, version: str, listener: socket.socket) -> None:
+        self._listener = listener
+        config = uvicorn.Config(
+            RpcApp(chain, version).asgi(),
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            ws_max_size=MAX_BODY_BYTES,
+            timeout_graceful_shutdown=0,
+        )
+        self._server = _Quiet(config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        while not self._server.started:
+            if self._task.done():
+                await self._task
+                raise HashfleetError("the RPC server of the devnet ended before it had started")
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._server.should_exit = True
+            await self._task
+        self._listener.close()
+
+
+class _Quiet(uvicorn.Server):
+    """Leaves SIGINT and SIGTERM to whoever runs the loop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket on host:port (0 picks a free one). Raises HashfleetError if it is taken."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family)
+    except OSError as error:
+        raise HashfleetError(f"cannot resolve {host}: {error.strerror or error}") from error
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise HashfleetError(f"cannot listen for RPC on {host}:{port}: {error.strerror or error}") from error
+    return listener
+
+
+def _uri_params(query: Mapping[str, str]) -> dict[str, Any]:
+    """Parameters of a GET: text in double quotes, bytes as 0x and hex, numbers bare."""
+    params: dict[str, Any] = {}
+    for name, value in query.items():
+        if len(value) >= 2 and value[0] == value[-1] == '"':
+            params[name] = value[1:-1].encode() if name == "tx" else value[1:-1]
+        elif value[:2] in ("0x", "0X") and name in ("tx", "hash"):
+            with contextlib.suppress(ValueError):  # then it is missing, and the method says what it should be
+                params[name] = bytes.fromhex(value[2:])
+        else:
+            params[name] = value
+    return params
+
+
+def _answer(id_: Any, result: Json) -> Json:
+    return {"jsonrpc": "2.0", "id": id_, "result": result}
+
+
+def _failure(id_: Any, error: RpcError) -> Json:
+    return {"jsonrpc": "2.0", "id": id_, "error": error.body}

@@ -1,0 +1,220 @@
+"""What the chain stores: frozen values in tables keyed by id. No rule lives here, and nothing is ever half changed."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field, fields
+
+#: Added up in an address record or a grant (structsd v0.16 and newer).
+PERMISSION_PLAY = 1
+PERMISSION_HASH_BUILD = 1 << 20
+PERMISSION_HASH_MINE = 1 << 21
+PERMISSION_HASH_REFINE = 1 << 22
+PERMISSION_HASH_RAID = 1 << 23
+PERMISSION_ALL = (1 << 25) - 1
+
+#: What a query says about an address that belongs to nobody.
+NO_PLAYER = "1-0"
+UALPHA_PER_ORE = 1_000_000
+#: Shield of a planet without shield structures since v0.18; also its raid range.
+BASE_SHIELD = 25
+
+
+class StructStatus(enum.IntFlag):
+    """Bits of struct attribute `status`."""
+
+    NONE = 0
+    MATERIALIZED = 1
+    BUILT = 2
+    ONLINE = 4
+    STORED = 8
+    HIDDEN = 16
+    DESTROYED = 32
+    LOCKED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class StructType:
+    """One kind of structure. Ranges are blocks until the difficulty has fallen to 1; 0 means it lacks the system."""
+
+    id: int
+    name: str
+    build_range: int
+    #: Where it stands: on its owner's planet, or in the owner's fleet.
+    on_planet: bool
+    ambit: str
+    mine_range: int = 0
+    refine_range: int = 0
+    #: What it adds to its planet's shield while online.
+    shield: int = 0
+    #: Milliwatts drawn while built.
+    passive_draw: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A signing account of the SDK."""
+
+    address: str
+    number: int
+    sequence: int = 0
+    #: 33 bytes; None until its first transaction told it.
+    public_key: bytes | None = None
+    ualpha: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address that may act for a player."""
+
+    address: str
+    player_id: str
+    permissions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Player:
+    """A player; online while load + structs_load is not above capacity (milliwatts)."""
+
+    id: str
+    primary_address: str
+    planet_id: str
+    fleet_id: str
+    capacity: int
+    load: int = 0
+    structs_load: int = 0
+    #: Stored ore: what a refinery consumes and a raid takes.
+    ore: int = 0
+
+    @property
+    def online(self) -> bool:
+        return self.load + self.structs_load <= self.capacity
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """A structure. A clock of 0 is not running."""
+
+    id: str
+    type: int
+    owner: str
+    creator: str
+    #: Planet id, or fleet id for a ship.
+    location_id: str
+    slot: int
+    status: StructStatus
+    health: int = 3
+    block_start_build: int = 0
+    block_start_ore_mine: int = 0
+    block_start_ore_refine: int = 0
+
+    @property
+    def built(self) -> bool:
+        return bool(self.status & StructStatus.BUILT)
+
+    @property
+    def online(self) -> bool:
+        return bool(self.status & StructStatus.ONLINE)
+
+    @property
+    def destroyed(self) -> bool:
+        return bool(self.status & StructStatus.DESTROYED)
+
+
+@dataclass(frozen=True, slots=True)
+class Planet:
+    """A planet with its unmined ore and the fleets that queue to raid it."""
+
+    id: str
+    owner: str
+    creator: str
+    max_ore: int
+    ore: int
+    shield: int = BASE_SHIELD
+    #: Fleet ids, the raiding one first.
+    queue: tuple[str, ...] = ()
+    block_start_raid: int = 0
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """A player's fleet; away while it stands at another planet than its owner's."""
+
+    id: str
+    owner: str
+    #: Planet id.
+    location_id: str
+    away: bool = False
+    #: Struct id of the Command Ship; empty if there is none.
+    command_struct: str = ""
+
+
+@dataclass(slots=True)
+class State:
+    """All tables. Values are frozen, so a fork is a copy of the tables only."""
+
+    accounts: dict[str, Account] = field(default_factory=dict)
+    addresses: dict[str, Address] = field(default_factory=dict)
+    #: Permission id `{objectId}@{playerId}` -> bits granted to that player.
+    grants: dict[str, int] = field(default_factory=dict)
+    players: dict[str, Player] = field(default_factory=dict)
+    planets: dict[str, Planet] = field(default_factory=dict)
+    fleets: dict[str, Fleet] = field(default_factory=dict)
+    structs: dict[str, Struct] = field(default_factory=dict)
+    struct_types: dict[int, StructType] = field(default_factory=dict)
+
+    def fork(self) -> State:
+        """A copy that can be written and thrown away."""
+        return State(**{table.name: dict(getattr(self, table.name)) for table in fields(self)})
+
+    def queue_neighbours(self, fleet: Fleet) -> tuple[str, str]:
+        """The fleets ahead of and behind this one where it stands; empty strings where there is none."""
+        planet = self.planets.get(fleet.location_id)
+        queue = planet.queue if planet else ()
+        if fleet.id not in queue:
+            return "", ""
+        at = queue.index(fleet.id)
+        return (queue[at - 1] if at else "", queue[at + 1] if at + 1 < len(queue) else "")
+
+    def defender_is_vulnerable(self, planet: Planet) -> bool:
+        """Whether a raid clock may run here: the owner's Command Ship is not online, or their fleet is away (v0.19)."""
+        owner = self.players.get(planet.owner)
+        fleet = self.fleets.get(owner.fleet_id) if owner else None
+        if fleet is None or fleet.away:
+            return True
+        command = self.structs.get(fleet.command_struct)
+        return command is None or command.destroyed or not command.online
+
+    def may(self, signer_id: str, owner_id: str, bit: int) -> bool:
+        """Whether player `signer_id` holds that permission bit on player `owner_id`."""
+        return signer_id == owner_id or self.grants.get(f"{owner_id}@{signer_id}", 0) & bit == bit
+
+
+def _types() -> dict[int, StructType]:
+    # Build, mine and refine ranges and shields are the chain's genesis (v0.18 and newer); draws are nominal.
+    ships = [
+        (1, "Command Ship", 200, "space"), (2, "Battleship", 765, "space"), (3, "Starfighter", 250, "space"),
+        (4, "Frigate", 450, "space"), (5, "Pursuit Fighter", 215, "air"), (6, "Stealth Bomber", 455, "air"),
+        (7, "High Altitude Interceptor", 460, "air"), (8, "Mobile Artillery", 305, "land"), (9, "Tank", 220, "land"),
+        (10, "SAM Launcher", 450, "land"), (11, "Cruiser", 515, "water"), (12, "Destroyer", 600, "water"),
+        (13, "Submersible", 455, "water"),
+    ]  # fmt: skip
+    buildings = [
+        (14, "Ore Extractor", 700, 14_000, 0, 0), (15, "Ore Refinery", 700, 0, 28_000, 0),
+        (16, "Orbital Shield Generator", 720, 0, 0, 25), (17, "Jamming Satellite", 2880, 0, 0, 12),
+        (18, "Ore Bunker", 3600, 0, 0, 50), (19, "Planetary Defense Cannon", 2880, 0, 0, 13),
+        (20, "Field Generator", 700, 0, 0, 0), (21, "Continental Power Plant", 1440, 0, 0, 0),
+        (22, "World Engine", 5000, 0, 0, 0),
+    ]  # fmt: skip
+    types = [StructType(n, name, build, on_planet=False, ambit=ambit, passive_draw=50_000)
+             for n, name, build, ambit in ships]  # fmt: skip
+    types += [
+        StructType(n, name, build, True, "space" if n in (16, 17) else "land", mine, refine, shield, 500_000)
+        for n, name, build, mine, refine, shield in buildings
+    ]
+    return {kind.id: kind for kind in types}
+
+
+STRUCT_TYPES = _types()
+COMMAND_SHIP = 1

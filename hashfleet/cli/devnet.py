@@ -1,0 +1,98 @@
+"""`hashfleet devnet`: run the embedded chain as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import click
+
+from devnet.node import DEFAULT_CHAIN_ID, MAX_INTERVAL, MIN_INTERVAL, Devnet
+
+_PORT = click.IntRange(0, 65535)
+
+
+@click.command(name="devnet")
+@click.option(
+    "--interval",
+    type=click.FloatRange(MIN_INTERVAL, MAX_INTERVAL),
+    default=1.0,
+    show_default=True,
+    help="Seconds between blocks.",
+)
+@click.option(
+    "--scenario", default="demo", show_default=True, metavar="demo|empty|FILE", help="How a new chain begins."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--grpc-port", type=_PORT, default=9090, show_default=True, help="structsd's gRPC; 0 picks a free port.")
+@click.option("--rpc-port", type=_PORT, default=26657, show_default=True, help="CometBFT's RPC; 0 picks a free port.")
+@click.option("--chain-id", help=f"Chain id of a new chain.  [default: {DEFAULT_CHAIN_ID}]")
+@click.option("--start-height", type=click.IntRange(1), help="Height of a new chain instead of the scenario's.")
+@click.option(
+    "--state",
+    "state_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep the chain in this file, and go on from it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON line.")
+def command(
+    interval: float,
+    scenario: str,
+    host: str,
+    grpc_port: int,
+    rpc_port: int,
+    chain_id: str | None,
+    start_height: int | None,
+    state_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Run an embedded chain for trying things out.
+
+    It speaks structsd's own gRPC and CometBFT's RPC. The demo's player is signed for with the public test mnemonic
+    ("abandon" eleven times, then "about"): never fund that key. Stops on SIGTERM or Ctrl-C.
+    """
+    devnet = Devnet(
+        scenario_name=scenario,
+        chain_id=chain_id,
+        interval=interval,
+        start_height=start_height,
+        state_path=state_path,
+        host=host,
+        grpc_port=grpc_port,
+        rpc_port=rpc_port,
+    )
+    asyncio.run(_serve(devnet, as_json))
+
+
+async def _serve(devnet: Devnet, as_json: bool) -> None:
+    """Run until a signal comes or the chain fails."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signal_number, stop.set)
+    async with devnet:
+        _announce(devnet, as_json)
+        waiting = {asyncio.create_task(stop.wait()), asyncio.create_task(devnet.run())}
+        done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        for task in done:
+            task.result()  # raises what stopped the chain
+
+
+def _announce(devnet: Devnet, as_json: bool) -> None:
+    if as_json:
+        told = {
+            "chain_id": devnet.chain_id,
+            "height": devnet.height,
+            "grpc_address": devnet.grpc_address,
+            "rpc_url": devnet.rpc_url,
+        }
+        click.echo(json.dumps(told))
+        return
+    click.echo(f"devnet {devnet.chain_id} at height {devnet.height}")
+    click.echo(f"  gRPC  {devnet.grpc_address}")
+    click.echo(f"  RPC   {devnet.rpc_url}  (WebSocket at /websocket)")
