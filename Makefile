@@ -11,6 +11,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 # What to do where no OpenCL CPU platform is there and none can be installed: `require` fails, `skip` tests without.
 OPENCL ?= require
+LOCK_ARGS ?=
 
 # Stamps: an install is redone only when a lock or pyproject.toml is newer.
 RUNTIME := $(VENV)/.installed-runtime
@@ -52,9 +53,12 @@ proto: $(DEV) ## Make the Python stubs from proto/
 proto-baseline: $(DEV) ## At a release: the protos of today become what `make lint` compares with
 	$(BIN)/buf build proto --exclude-source-info -o proto/baseline.binpb
 
-lock: $(DEV) ## Resolve pyproject.toml again into requirements.lock and requirements-dev.lock
+# The locks keep what they hold unless pyproject.toml asks for something else; `make lock LOCK_ARGS=--upgrade` renews.
+lock: $(DEV) ## Resolve pyproject.toml again into the requirements*.lock files
 	$(LOCK) $(LOCK_ARGS) -o requirements.lock
 	$(LOCK) $(LOCK_ARGS) --extra dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) $(LOCK_ARGS) --extra cuda12 -c requirements.lock -o requirements-cuda12.lock
+	$(LOCK) $(LOCK_ARGS) --extra cuda13 -c requirements.lock -o requirements-cuda13.lock
 
 clean: ## Remove the virtual environment, caches and build outputs
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .out

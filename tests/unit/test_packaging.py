@@ -18,6 +18,7 @@ import pytest
 
 from hashfleet.version import __version__
 
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-cuda12.lock", "requirements-cuda13.lock")
 PACKAGES = {"hashfleet", "coordinator", "gpu_worker", "cpu_fallback", "kernels", "devnet"}
 
 
@@ -151,18 +152,20 @@ def locked(path: Path) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_names_no_place_to_download_from(root: Path, lock: str) -> None:
     text = (root / lock).read_text()
     assert not re.search(r"https?://|file:|--find-links|--index-url|--extra-index-url| @ ", text)
     assert re.search(r"^#    make lock$", text, re.MULTILINE)
 
 
-def test_the_dev_lock_holds_the_runtime_lock_version_for_version(root: Path) -> None:
-    runtime, dev = locked(root / "requirements.lock"), locked(root / "requirements-dev.lock")
-    assert runtime.items() <= dev.items()
-    assert "pytest" in dev
-    assert "pytest" not in runtime
+@pytest.mark.parametrize(
+    ("lock", "package"), list(zip(LOCKS[1:], ("pytest", "cupy-cuda12x", "cupy-cuda13x"), strict=True))
+)
+def test_every_lock_holds_the_runtime_lock_version_for_version(root: Path, lock: str, package: str) -> None:
+    runtime, larger = locked(root / "requirements.lock"), locked(root / lock)
+    assert runtime.items() <= larger.items()
+    assert package in larger.keys() - runtime.keys()
 
 
 def test_every_dependency_of_the_project_is_locked(root: Path, project: dict[str, Any]) -> None:

@@ -36,7 +36,8 @@ def has_running_clock(row: dict[str, Any]) -> bool:
 
 
 def has_decimal_nonce(row: dict[str, Any]) -> bool:
-    return row["nonce"].isascii() and row["nonce"].isdigit()
+    nonce: str = row["nonce"]
+    return nonce.isascii() and nonce.isdigit()
 
 
 def test_every_preimage_of_the_vectors_is_accounted_for(vectors: dict[str, Any]) -> None:
