@@ -1,0 +1,127 @@
+"""A whole coordinator: opens the store, the chain and the doors, serves until it is told to stop, closes all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from coordinator.api.grpc_server import build_server
+from coordinator.api.http import build_app
+from coordinator.chain.structsd import StructsdClient
+from coordinator.service import Service
+from coordinator.store.sql import open_store
+from coordinator.submission.keys import SigningKey
+from hashfleet.client import FleetClient
+from hashfleet.errors import HashfleetError, InvalidInput
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that calls under way get to end when the coordinator stops.
+GRACE_SECONDS = 1.0
+#: What a client on this machine dials for a server that listens everywhere.
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a coordinator needs to know."""
+
+    #: HOST:PORT; port 0 takes a free one.
+    grpc_listen: str
+    http_listen: str
+    database: Path
+    #: The node's gRPC HOST:PORT.
+    chain_grpc: str
+    #: The node's CometBFT RPC URL; None polls heights over gRPC.
+    chain_rpc: str | None
+    #: The node must serve this chain; None takes whatever it serves.
+    chain_id: str | None
+    #: Host names beside the local ones under which /mcp may be reached.
+    allowed_hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running coordinator is reached from this machine."""
+
+    #: HOST:PORT.
+    grpc: str
+    #: http://HOST:PORT/mcp
+    mcp: str
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the command line decides what Ctrl-C means."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(settings: Settings, key: SigningKey, ready: Callable[[Addresses], None], stop: asyncio.Event) -> None:
+    """Serve until `stop` is set. Raises HashfleetError or StoreError if it cannot start."""
+    async with contextlib.AsyncExitStack() as stack:
+        store = await open_store(settings.database)
+        stack.push_async_callback(store.close)
+        chain = StructsdClient(settings.chain_grpc, settings.chain_rpc, settings.chain_id)
+        stack.push_async_callback(chain.close)
+        service = Service(chain, store, key)
+        grpc_server = await build_server(service)
+        grpc_address = _bind_grpc(grpc_server, settings.grpc_listen)
+        http_socket = stack.enter_context(contextlib.closing(_bind_http(settings.http_listen)))
+        client = await stack.enter_async_context(FleetClient(grpc_address))
+        app = build_app(client, settings.allowed_hosts)
+        http_server = _Server(
+            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=int(GRACE_SECONDS))
+        )
+        await grpc_server.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                work = group.create_task(service.run(), name="service")
+                http = group.create_task(http_server.serve(sockets=[http_socket]), name="http")
+                host, _ = _split(settings.http_listen)
+                port = http_socket.getsockname()[1]
+                ready(Addresses(grpc_address, f"http://{_EVERYWHERE.get(host, host)}:{port}/mcp"))
+                await stop.wait()
+                logger.info("Stopping; unfinished jobs go on with the next start.")
+                http_server.should_exit = True
+                await asyncio.gather(grpc_server.stop(GRACE_SECONDS), http)
+                work.cancel()
+        finally:
+            await grpc_server.stop(0)
+
+
+def _bind_grpc(server: object, listen: str) -> str:
+    host, port = _split(listen)
+    try:
+        bound = server.add_insecure_port(f"{host}:{port}")  # type: ignore[attr-defined]
+    except RuntimeError as error:
+        raise HashfleetError(f"cannot listen for gRPC on {listen}; is the port taken, or the host not ours?") from error
+    return f"{_EVERYWHERE.get(host, host)}:{bound}"
+
+
+def _bind_http(listen: str) -> socket.socket:
+    host, port = _split(listen)
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host.strip("[]"), port))
+    except OSError as error:
+        bound.close()
+        raise HashfleetError(f"cannot listen for HTTP on {listen}: {error.strerror or error}") from error
+    return bound
+
+
+def _split(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise InvalidInput(f"the address {listen[:80]!a} should be HOST:PORT, such as 127.0.0.1:7337")
+    return host, int(port)

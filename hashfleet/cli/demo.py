@@ -1,0 +1,101 @@
+"""The main job, shown: one MCP call, hashing, one included transaction; all of it asked over MCP, as agents do."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from rich.console import Console
+
+from hashfleet.cli.quantity import show_rate
+from hashfleet.errors import HashfleetError
+
+POLL_SECONDS = 0.5
+#: A demo that takes longer has failed; the work is chosen to take seconds on one CPU core.
+PATIENCE_SECONDS = 110.0
+
+
+@dataclass(frozen=True, slots=True)
+class DemoJob:
+    """What the demo asks for."""
+
+    action_type: str
+    entity_id: str
+    player_id: str
+
+
+async def run_demo(job: DemoJob, mcp_url: str, rpc_url: str, console: Console) -> dict[str, Any]:
+    """Start the job, follow it to the end, check the result independently; returns the final status.
+
+    Raises HashfleetError if it does not complete, or if proof or transaction do not stand up.
+    """
+    async with Client(streamable_http_client(mcp_url)) as agent:
+        arguments = {"action_type": job.action_type, "entity_id": job.entity_id, "player_id": job.player_id}
+        console.print(f"[bold]agent →[/] structs_calculate_proof_of_work {arguments}")
+        started = await _call(agent, "structs_calculate_proof_of_work", arguments)
+        console.print(f"[bold]agent ←[/] {started['job_id']} {started['status']}")
+        status = await _follow(agent, started["job_id"], console)
+    if status["status"] != "completed":
+        raise HashfleetError(f"the demo job is {status['status']}: {status.get('error', 'no reason given')}")
+    await _show_result(status, rpc_url, console)
+    return status
+
+
+async def _call(agent: Client, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    result = await agent.call_tool(tool, arguments)
+    if result.is_error or result.structured_content is None:
+        raise HashfleetError(f"{tool} failed: {result.content}")
+    answer: dict[str, Any] = result.structured_content
+    return answer
+
+
+async def _follow(agent: Client, job_id: str, console: Console) -> dict[str, Any]:
+    """Poll the status tool until the job is over; show the state whenever it changes, the progress in between."""
+    shown = ""
+    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    with console.status("starting") as line:
+        while asyncio.get_running_loop().time() < deadline:
+            status = await _call(agent, "structs_query_proof_of_work_status", {"job_id": job_id})
+            if status["status"] != shown:
+                shown = status["status"]
+                console.print(f"[bold]agent ←[/] {_described(status)}")
+            if shown in ("completed", "failed", "cancelled"):
+                return status
+            line.update(_described(status))
+            await asyncio.sleep(POLL_SECONDS)
+    raise HashfleetError(f"the demo job is still {shown} after {PATIENCE_SECONDS:.0f} s")
+
+
+def _described(status: dict[str, Any]) -> str:
+    words = [status["status"]]
+    if waiting := status.get("waiting_info"):
+        words.append(
+            f"age {waiting['current_age']} of {waiting['target_age']}, difficulty {waiting['difficulty']} "
+            f"falls to {waiting['target_difficulty']} in {waiting['blocks_remaining']} blocks"
+        )
+    elif (progress := status.get("progress")) and status["status"] == "running":
+        words.append(f"{progress['hashes']:,} hashes, {show_rate(progress['hash_rate'])}")
+        if (eta := progress.get("eta_seconds")) is not None:
+            words.append(f"expected in {eta:.0f} s")
+    return ", ".join(words)
+
+
+async def _show_result(status: dict[str, Any], rpc_url: str, console: Console) -> None:
+    """Print proof and transaction, each after a check of our own: hashlib, and the chain's own answer."""
+    proof, transaction = status["result"]["proof_of_work"], status["result"]["transaction"]
+    tx_hash = transaction["transaction_hash"]
+    async with httpx2.AsyncClient(timeout=5.0) as http:
+        answer = (await http.get(f"{rpc_url}/tx", params={"hash": f"0x{tx_hash}"})).json()
+    included = answer.get("result")
+    if not included or included["tx_result"]["code"] != 0:
+        raise HashfleetError(f"the chain does not show transaction {tx_hash} as successful: {answer}")
+    if not proof["valid"]:
+        raise HashfleetError("the proof does not hash to what the status says")
+    console.print(f"proof        {proof['hash']}")
+    console.print(f"nonce        {proof['nonce']}  ({proof['iterations']:,} hashes, {proof['computation_time_ms']} ms)")
+    console.print(f"transaction  {tx_hash}")
+    console.print(f"included     block {included['height']}, code {included['tx_result']['code']}")

@@ -1,0 +1,218 @@
+"""`hashfleet up`: chain, coordinator and local worker as one supervised group."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shlex
+import signal
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from hashfleet.cli.children import Child, running
+from hashfleet.cli.coordinator import DEFAULT_GRPC, DEFAULT_HTTP
+from hashfleet.cli.logs import configure_logging
+from hashfleet.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be brought up."""
+
+    demo: bool
+    once: bool
+    data: Path
+    listen: str
+    http: str
+    block_interval: float
+    chain_grpc: str | None
+    chain_rpc: str | None
+    chain_id: str | None
+    key_file: Path | None
+    engine: str
+
+
+@click.command()
+@click.option("--demo", is_flag=True, help="Bring an embedded chain with a public test key.")
+@click.option("--once", is_flag=True, help="With --demo: run one job to its included transaction, then stop.")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for jobs, chain and logs; .hashfleet here, or a fresh one with --once.",
+)
+@click.option("--listen", metavar="HOST:PORT", help=f"The coordinator's gRPC; {DEFAULT_GRPC}, any port with --once.")
+@click.option("--http", metavar="HOST:PORT", help=f"The coordinator's MCP; {DEFAULT_HTTP}, any port with --once.")
+@click.option("--block-interval", default=1.0, show_default=True, help="Seconds per block of the embedded chain.")
+@click.option("--chain-grpc", envvar="HASHFLEET_CHAIN_GRPC", metavar="HOST:PORT", help="gRPC of a structsd node.")
+@click.option("--chain-rpc", envvar="HASHFLEET_CHAIN_RPC", metavar="URL", help="CometBFT RPC of that node.")
+@click.option("--chain-id", envvar="HASHFLEET_CHAIN_ID", help="Refuse a node that serves another chain.")
+@click.option(
+    "--key-file",
+    envvar="HASHFLEET_KEY_FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File with the signing key, as hex or as a mnemonic.",
+)
+@click.option(
+    "--engine", type=click.Choice(["auto", "cuda", "opencl", "cpu"]), default="auto", help="What the worker hashes on."
+)
+def command(
+    demo: bool,
+    once: bool,
+    data: Path | None,
+    listen: str | None,
+    http: str | None,
+    block_interval: float,
+    chain_grpc: str | None,
+    chain_rpc: str | None,
+    chain_id: str | None,
+    key_file: Path | None,
+    engine: str,
+) -> None:
+    """Run everything on this machine until Ctrl-C: a chain (--demo, or your node), a coordinator and a worker."""
+    if demo and (chain_grpc or key_file):
+        raise InvalidInput("--demo brings its own chain and key; leave --chain-grpc and --key-file out")
+    if not demo and not chain_grpc:
+        raise InvalidInput("no chain: give --demo for the embedded one, or --chain-grpc HOST:PORT of a node")
+    if once and not demo:
+        raise InvalidInput("--once goes with --demo")
+    configure_logging(verbose=False)
+    anywhere = "127.0.0.1:0" if once else None
+    with contextlib.ExitStack() as stack:
+        folder = data or (Path(stack.enter_context(tempfile.TemporaryDirectory())) if once else Path(".hashfleet"))
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        plan = Plan(
+            demo,
+            once,
+            folder,
+            listen or anywhere or DEFAULT_GRPC,
+            http or anywhere or DEFAULT_HTTP,
+            block_interval,
+            chain_grpc,
+            chain_rpc,
+            chain_id,
+            key_file,
+            engine,
+        )
+        sys.exit(asyncio.run(_bring_up(plan)))
+
+
+async def _bring_up(plan: Plan) -> int:
+    console = Console(stderr=False, highlight=False)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    started: list[Child] = []
+    try:
+        rpc_url = await _start_all(plan, started, console, stop)
+        if rpc_url is None:
+            return 130
+        coordinator = started[-2]
+        async with running(started):
+            if plan.once:
+                return await _run_once(coordinator.announced["mcp"], rpc_url, console, stop)
+            console.print("Ctrl-C stops all of it; unfinished jobs go on with the next start.")
+            await stop.wait()
+            console.print("Stopping ...")
+            return 0
+    finally:
+        for child in reversed(started):
+            await child.stop()
+
+
+async def _start_all(plan: Plan, started: list[Child], console: Console, stop: asyncio.Event) -> str | None:
+    """Start chain, coordinator and worker in this order; None if Ctrl-C came first."""
+    chain_grpc, chain_rpc, chain_id = plan.chain_grpc, plan.chain_rpc, plan.chain_id
+    environment: dict[str, str] = {}
+    if plan.demo:
+        from devnet.scenario import DEMO_MNEMONIC
+
+        environment = {"HASHFLEET_MNEMONIC": DEMO_MNEMONIC}
+        state = str(plan.data / "devnet.json")
+        devnet = Child(
+            "devnet",
+            [*shlex.split(f"devnet --json --scenario demo --interval {plan.block_interval}"), "--state", state],
+            plan.data / "logs" / "devnet.log",
+            announces=True,
+        )
+        if not await _start(devnet, started, stop):
+            return None
+        chain_grpc, chain_rpc = devnet.announced["grpc"], devnet.announced["rpc"]
+        chain_id = devnet.announced["chain_id"]
+        console.print(f"chain         {chain_id} (embedded), gRPC {chain_grpc}, RPC {chain_rpc}")
+    assert chain_grpc is not None
+    arguments = ["coordinator", "--json", "--listen", plan.listen, "--http", plan.http]
+    arguments += ["--database", str(plan.data / "hashfleet.db"), "--chain-grpc", chain_grpc]
+    for option, value in (("--chain-rpc", chain_rpc), ("--chain-id", chain_id), ("--key-file", plan.key_file)):
+        arguments += [option, str(value)] if value else []
+    log = plan.data / "logs" / "coordinator.log"
+    coordinator = Child("coordinator", arguments, log, announces=True, environment=environment)
+    if not await _start(coordinator, started, stop):
+        return None
+    grpc_address = coordinator.announced["grpc"]
+    # A restarted coordinator must come back where its worker and its agents look for it.
+    coordinator.arguments[coordinator.arguments.index("--listen") + 1] = grpc_address
+    mcp_host = coordinator.announced["mcp"].removeprefix("http://").removesuffix("/mcp")
+    coordinator.arguments[coordinator.arguments.index("--http") + 1] = mcp_host
+    worker = Child(
+        "worker",
+        ["worker", "--coordinator", grpc_address, "--engine", plan.engine],
+        plan.data / "logs" / "worker.log",
+        announces=False,
+    )
+    if not await _start(worker, started, stop):
+        return None
+    console.print(f"coordinator   gRPC {grpc_address}, MCP {coordinator.announced['mcp']}")
+    console.print(f"signer        {coordinator.announced['signer']}")
+    if not plan.once:
+        console.print(f"logs          {plan.data / 'logs'}")
+        console.print("MCP client configuration, over HTTP or over stdio:")
+        console.print_json(json.dumps(mcp_configuration(coordinator.announced["mcp"], grpc_address)))
+    return chain_rpc or ""
+
+
+async def _start(child: Child, started: list[Child], stop: asyncio.Event) -> bool:
+    """Start a child unless Ctrl-C comes first."""
+    started.append(child)
+    starting, stopping = asyncio.create_task(child.start()), asyncio.create_task(stop.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return False
+    await starting
+    return True
+
+
+async def _run_once(mcp_url: str, rpc_url: str, console: Console, stop: asyncio.Event) -> int:
+    from hashfleet.cli.demo import DemoJob, run_demo
+
+    job = DemoJob("struct_build_complete", "5-28", "1-11")
+    demo = asyncio.create_task(run_demo(job, mcp_url, rpc_url, console))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((demo, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not demo.done():
+        demo.cancel()
+        await asyncio.gather(demo, return_exceptions=True)
+        return 130
+    await demo
+    return 0
+
+
+def mcp_configuration(mcp_url: str, grpc_address: str) -> dict[str, object]:
+    """What to paste into an MCP client: one entry per transport, either will do."""
+    program = Path(sys.argv[0]).resolve()
+    return {
+        "mcpServers": {
+            "hashfleet": {"type": "http", "url": mcp_url},
+            "hashfleet-stdio": {"command": str(program), "args": ["mcp", "--coordinator", grpc_address]},
+        }
+    }
