@@ -7,6 +7,7 @@ left out, never null, and the published schemas say so.
 from __future__ import annotations
 
 import datetime
+import math
 from typing import Any, Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -443,7 +444,10 @@ def _progress(progress: job_pb2.Progress) -> Progress:
     return Progress(
         hashes=progress.hashes,
         hash_rate=progress.hash_rate,
-        eta_seconds=progress.eta_seconds if progress.HasField("eta_seconds") else None,
+        # JSON knows no infinity, and "never at this rate" is no estimate either.
+        eta_seconds=progress.eta_seconds
+        if progress.HasField("eta_seconds") and math.isfinite(progress.eta_seconds)
+        else None,
         expected_block=progress.expected_block if progress.HasField("expected_block") else None,
     )
 

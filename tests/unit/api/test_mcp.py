@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,6 +222,14 @@ async def test_progress_without_a_rate_has_no_estimate(
     scripted_coordinator.put(running_job)
     answer = told(await agent.call_tool(STATUS, {"job_id": "pow_0001"}))
     assert answer["progress"] == {"hashes": 5, "hash_rate": 0.0}
+
+
+async def test_an_endless_estimate_is_left_out(
+    agent: Agent, scripted_coordinator: Any, running_job: job_pb2.Job
+) -> None:
+    running_job.progress.eta_seconds = math.inf
+    scripted_coordinator.put(running_job)
+    assert "eta_seconds" not in told(await agent.call_tool(STATUS, {"job_id": "pow_0001"}))["progress"]
 
 
 async def test_a_completed_job_tells_proof_and_transaction(
