@@ -46,10 +46,14 @@ class Histories(RuleBasedStateMachine):
         self.anchors = dict.fromkeys(OBJECTS, 1000)
         self.play.block(1190)
         self.number = 0
-        #: What was granted, by (prefix, extranonce): no count is ever granted again unless it came back.
+        #: Every lease granted since the last restart, and how much of each is searched.
         self.old_leases: list[Lease] = []
+        self.searched: dict[str, int] = {}
         self.submitted: list[tuple[str, Work]] = []
         self.seen = 0
+        self.play.join("w_1", rate=2000.0, devices=2)
+        self.play.submit(self.work("5-1"), "pow_0")
+        self.play.read(self.work("5-1"), "pow_0")
 
     def work(self, object_id: str) -> Work:
         return Work(Action.BUILD, object_id, self.anchors[object_id], 200)
@@ -58,11 +62,10 @@ class Histories(RuleBasedStateMachine):
     def submit(self, object_id: str) -> str:
         self.number += 1
         job_id = f"pow_{self.number}"
-        self.play.submit(self.work(object_id), job_id) if not self._claimed(object_id) else None
+        if (Action.BUILD, object_id) not in self.play.machine.state.claims:
+            self.play.submit(self.work(object_id), job_id)
+            self.play.read(self.work(object_id), job_id)
         return job_id
-
-    def _claimed(self, object_id: str) -> bool:
-        return (Action.BUILD, object_id) in self.play.machine.state.claims
 
     @rule(job_id=jobs)
     def read(self, job_id: str) -> None:
@@ -98,17 +101,20 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.old_leases)
     @rule(data=st.data(), part=st.floats(0, 1.2), end=st.sampled_from([None, *LeaseEnd]))
     def report(self, data: st.DataObject, part: float, end: LeaseEnd | None) -> None:
-        lease = data.draw(st.sampled_from(self.old_leases))
+        lease = data.draw(st.sampled_from(self.old_leases[-8:]))
         done = int(lease.range.count * part)
         if end is None:
             self.play.tell(LeaseProgressed(self.play.now, lease.worker_id, lease.lease_id, done, 2000.0))
         else:
+            held = self.play.machine.state.leases.get(lease.lease_id)
+            if held is not None:
+                self.searched[lease.lease_id] = min(max(held.done, done), lease.range.count)
             self.play.tell(LeaseEnded(self.play.now, lease.worker_id, lease.lease_id, done, end))
 
     @precondition(lambda self: self.old_leases)
     @rule(data=st.data(), zeros=st.integers(0, 2), worker=st.sampled_from(WORKERS))
     def hit(self, data: st.DataObject, zeros: int, worker: str) -> None:
-        lease = data.draw(st.sampled_from(self.old_leases))
+        lease = data.draw(st.sampled_from(self.old_leases[-8:]))
         self.play.hit(lease, solve(lease, zeros), worker)
 
     @rule(job_id=consumes(jobs))
@@ -135,6 +141,7 @@ class Histories(RuleBasedStateMachine):
         again.machine.state.salt = self.play.machine.state.salt + 1
         self.play, height, self.seen = again, self.play.height, 0
         self.submitted.clear()
+        self.old_leases.clear()
         self.play.tell(JobsRestored(again.now, unfinished))
         self.play.block(height)
 
@@ -143,6 +150,7 @@ class Histories(RuleBasedStateMachine):
         for command in self.play.commands[self.seen :]:
             if isinstance(command, GrantLease):
                 self.old_leases.append(command.lease)
+                self.searched[command.lease.lease_id] = 0
             elif isinstance(command, SubmitProof):
                 claim = (command.job_id, command.work)
                 assert claim not in self.submitted, "a job is solved twice"
@@ -151,14 +159,35 @@ class Histories(RuleBasedStateMachine):
         self.seen = len(self.play.commands)
 
     @invariant()
-    def a_granted_range_starts_where_the_last_one_of_its_extranonce_ended(self) -> None:
-        """Nothing is skipped for good: an extranonce's later grants begin at or before the end of earlier ones."""
-        begun: dict[tuple[bytes, str], int] = {}
-        for lease in self.old_leases:
-            key = (lease.prefix, lease.range.extranonce)
-            reached = begun.get(key)
-            assert lease.range.start == 0 if reached is None else lease.range.start <= reached
-            begun[key] = max(reached or 0, lease.range.start + lease.range.count)
+    def nothing_is_skipped(self) -> None:
+        """Of every extranonce a live job was given: what is searched, leased and returned leaves no gap."""
+        state = self.play.machine.state
+        for lease in state.leases.values():
+            self.searched[lease.lease_id] = max(self.searched.get(lease.lease_id, 0), lease.done)
+        for entry in state.entries.values():
+            if entry.job.work is None:
+                continue
+            parts: dict[str, list[tuple[int, int]]] = {}
+            granted = [
+                lease
+                for lease in self.old_leases
+                if lease.job_id == entry.job.job_id and lease.prefix == entry.job.work.prefix
+            ]
+            for lease in granted:
+                start = lease.range.start
+                parts.setdefault(lease.range.extranonce, []).append((start, start + self.searched[lease.lease_id]))
+                if lease.lease_id in state.leases:
+                    rest = (start + state.leases[lease.lease_id].done, start + lease.range.count)
+                    parts[lease.range.extranonce].append(rest)
+            for left in entry.returned:
+                parts[left.extranonce].append((left.start, left.start + left.count))
+            for extranonce, intervals in parts.items():
+                end = max(x.range.start + x.range.count for x in granted if x.range.extranonce == extranonce)
+                reached = 0
+                for start, stop in sorted(intervals):
+                    assert start <= reached, f"counters {reached} to {start} of {extranonce} are skipped"
+                    reached = max(reached, stop)
+                assert reached == end
 
 
 TestHistories = Histories.TestCase
