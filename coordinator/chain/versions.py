@@ -28,6 +28,8 @@ class ChainRules:
 def rules_of(version: str) -> ChainRules | None:
     """The rules of a version such as ``v0.21.3`` or ``0.20.0-4-gabcdef``; None if it does not read like one.
 
+    ``v0.0.0-...`` is what Go writes into a build without a release tag, so it is no version either.
+
     >>> rules_of("v0.20.0").planet_clocks
     False
     """
@@ -35,6 +37,8 @@ def rules_of(version: str) -> ChainRules | None:
     if not found:
         return None
     number = int(found[1]), int(found[2])
+    if number == (0, 0):
+        return None
     return ChainRules(
         planet_clocks=number >= (0, 21), raid_stops_ore=number >= (0, 21), raid_needs_active_planet=number >= (0, 22)
     )

@@ -1,0 +1,373 @@
+"""A scripted node: real gRPC and WebSocket servers in this process, whose answers a test writes down."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from http import HTTPStatus
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.timestamp_pb2 import Timestamp
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.http11 import Request, Response
+
+from coordinator.chain.structsd import StructsdClient
+from hashfleet.rpc.cosmos.auth.v1beta1 import auth_pb2
+from hashfleet.rpc.cosmos.auth.v1beta1 import query_pb2 as auth_query_pb2
+from hashfleet.rpc.cosmos.auth.v1beta1 import query_pb2_grpc as auth_grpc
+from hashfleet.rpc.cosmos.base.abci.v1beta1 import abci_pb2
+from hashfleet.rpc.cosmos.base.tendermint.v1beta1 import query_pb2 as node_pb2
+from hashfleet.rpc.cosmos.base.tendermint.v1beta1 import query_pb2_grpc as node_grpc
+from hashfleet.rpc.cosmos.tx.v1beta1 import service_pb2, service_pb2_grpc
+from hashfleet.rpc.structs.structs import query_pb2, query_pb2_grpc, types_pb2
+from hashfleet.rpc.tendermint.p2p import types_pb2 as p2p_pb2
+
+CHAIN_ID = "devnet-1"
+START_TIME = 1_776_420_672
+ADDRESS = "structs19rl4cm2hmr8afy4kldpxz3fka4jguq0acpz60a"
+
+
+class ScriptedNode(query_pb2_grpc.QueryServicer):
+    """Holds answers by id and gives them as structsd does: NOT_FOUND, silent fallback for attribute names, heights.
+
+    It starts as v0.20 at height 1310000 with one rig (5-14 on 2-9), one fleet raiding it (9-3), and one player.
+    """
+
+    def __init__(self) -> None:
+        self.chain_id = CHAIN_ID
+        self.version = "v0.20.0"
+        self.height = 1310000
+        self.syncing = False
+        self.structs = {
+            "5-14": query_pb2.QueryGetStructResponse(
+                Struct=types_pb2.Struct(
+                    id="5-14", index=14, type=14, owner="1-7", locationType=types_pb2.planet, locationId="2-9"
+                ),
+                structAttributes=types_pb2.StructAttributes(
+                    status=7,
+                    isBuilt=True,
+                    isOnline=True,
+                    blockStartBuild=1283900,
+                    blockStartOreMine=1290000,
+                    blockStartOreRefine=1295000,
+                ),
+            ),
+            "5-28": query_pb2.QueryGetStructResponse(
+                Struct=types_pb2.Struct(
+                    id="5-28", index=28, type=14, owner="1-7", locationType=types_pb2.planet, locationId="2-9"
+                ),
+                structAttributes=types_pb2.StructAttributes(status=1, blockStartBuild=1283950),
+            ),
+        }
+        self.types = {14: types_pb2.StructType(
+            id=14, buildDifficulty=700, oreMiningDifficulty=14000, oreRefiningDifficulty=28000
+        )}  # fmt: skip
+        self.planet_ore = 5
+        self.planet = types_pb2.Planet(id="2-9", locationListStart="9-3", locationListLast="9-3")
+        self.shield = 75
+        self.raid_anchor = 1309000
+        #: Attributes that the node knows by name beyond those of v0.20.
+        self.clocks: dict[str, int] = {}
+        self.fleets = {
+            "9-3": types_pb2.Fleet(
+                id="9-3", owner="1-3", locationType=types_pb2.planet, locationId="2-9", status=types_pb2.away
+            )
+        }
+        self.players = {"1-7": 3}
+        self.addresses = {ADDRESS: ("1-7", 15728641)}
+        self.permissions: dict[str, int] = {}
+        self.accounts: dict[str, auth_pb2.BaseAccount] = {
+            ADDRESS: auth_pb2.BaseAccount(address=ADDRESS, account_number=17, sequence=42)
+        }
+        #: Included transactions by hash.
+        self.transactions: dict[str, abci_pb2.TxResponse] = {}
+        #: Transactions offered, in order.
+        self.offered: list[bytes] = []
+        #: (code, codespace, log) for the next broadcasts.
+        self.broadcast_answer = (0, "", "")
+        #: Method name -> what happens instead of the usual answer: a status to abort with.
+        self.faults: dict[str, tuple[grpc.StatusCode, str]] = {}
+        #: Method name -> what is awaited before the answer.
+        self.before: dict[str, Callable[[], Awaitable[object]]] = {}
+        self.calls: list[str] = []
+
+    async def enter(self, name: str, context: Any) -> None:
+        self.calls.append(name)
+        if name in self.before:
+            await self.before[name]()
+        if name in self.faults:
+            await context.abort(*self.faults[name])
+        await context.send_initial_metadata((("x-cosmos-block-height", str(self.height)),))
+
+    async def not_found(self, context: Any) -> None:
+        await context.abort(grpc.StatusCode.NOT_FOUND, "not found")
+
+    async def Struct(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.enter("Struct", context)
+        return self.structs.get(request.id) or await self.not_found(context)
+
+    async def StructType(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.enter("StructType", context)
+        return query_pb2.QueryGetStructTypeResponse(StructType=self.types[request.id])
+
+    async def Planet(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.enter("Planet", context)
+        if request.id != self.planet.id:
+            await self.not_found(context)
+        return query_pb2.QueryGetPlanetResponse(
+            Planet=self.planet,
+            gridAttributes=types_pb2.GridAttributes(ore=self.planet_ore),
+            planetAttributes=types_pb2.PlanetAttributes(planetaryShield=self.shield, blockStartRaid=self.raid_anchor),
+        )
+
+    async def PlanetAttribute(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.enter("PlanetAttribute", context)
+        known = {"planetaryShield": self.shield, "blockStartRaid": self.raid_anchor, **self.clocks}
+        return query_pb2.QueryGetPlanetAttributeResponse(attribute=known.get(request.attributeType, self.shield))
+
+    async def Fleet(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.enter("Fleet", context)
+        if request.id not in self.fleets:
+            await self.not_found(context)
+        return query_pb2.QueryGetFleetResponse(Fleet=self.fleets[request.id])
+
+    async def Player(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.enter("Player", context)
+        if request.id not in self.players:
+            await self.not_found(context)
+        return query_pb2.QueryGetPlayerResponse(
+            Player=types_pb2.Player(id=request.id),
+            gridAttributes=types_pb2.GridAttributes(ore=self.players[request.id]),
+        )
+
+    async def Address(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.enter("Address", context)
+        player, permissions = self.addresses.get(request.address, ("1-0", 0))
+        return query_pb2.QueryAddressResponse(address=request.address, playerId=player, permissions=permissions)
+
+    async def Permission(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.enter("Permission", context)
+        if request.permissionId not in self.permissions:
+            await self.not_found(context)
+        return query_pb2.QueryGetPermissionResponse(
+            permissionRecord=types_pb2.PermissionRecord(
+                permissionId=request.permissionId, value=self.permissions[request.permissionId]
+            )
+        )
+
+    async def GuildCharter(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.enter("GuildCharter", context)
+        return query_pb2.QueryGuildCharterResponse(anchor=1, difficultyRange=2_500_000)
+
+
+class ScriptedAccounts(auth_grpc.QueryServicer):
+    def __init__(self, node: ScriptedNode) -> None:
+        self.node = node
+
+    async def Account(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.node.enter("Account", context)
+        if request.address not in self.node.accounts:
+            await self.node.not_found(context)
+        packed = AnyMessage(
+            type_url="/cosmos.auth.v1beta1.BaseAccount",
+            value=self.node.accounts[request.address].SerializeToString(),
+        )
+        return auth_query_pb2.QueryAccountResponse(account=packed)
+
+
+class ScriptedBase(node_grpc.ServiceServicer):
+    def __init__(self, node: ScriptedNode) -> None:
+        self.node = node
+
+    async def GetNodeInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.node.enter("GetNodeInfo", context)
+        return node_pb2.GetNodeInfoResponse(
+            default_node_info=p2p_pb2.DefaultNodeInfo(network=self.node.chain_id),
+            application_version=node_pb2.VersionInfo(version=self.node.version),
+        )
+
+    async def GetSyncing(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.node.enter("GetSyncing", context)
+        return node_pb2.GetSyncingResponse(syncing=self.node.syncing)
+
+    async def GetLatestBlock(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.node.enter("GetLatestBlock", context)
+        height = self.node.height
+        return node_pb2.GetLatestBlockResponse(
+            sdk_block=node_pb2.Block(
+                header=node_pb2.Header(
+                    chain_id=self.node.chain_id, height=height, time=Timestamp(seconds=START_TIME + height)
+                )
+            )
+        )
+
+
+class ScriptedTransactions(service_pb2_grpc.ServiceServicer):
+    def __init__(self, node: ScriptedNode) -> None:
+        self.node = node
+
+    async def BroadcastTx(self, request: Any, context: Any) -> Any:  # noqa: N802
+        assert request.mode == service_pb2.BROADCAST_MODE_SYNC
+        self.node.offered.append(request.tx_bytes)
+        await self.node.enter("BroadcastTx", context)
+        code, codespace, log = self.node.broadcast_answer
+        tx_hash = hashlib.sha256(request.tx_bytes).hexdigest().upper()
+        return service_pb2.BroadcastTxResponse(
+            tx_response=abci_pb2.TxResponse(txhash=tx_hash, code=code, codespace=codespace, raw_log=log)
+        )
+
+    async def GetTx(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.node.enter("GetTx", context)
+        if request.hash not in self.node.transactions:
+            await self.node.not_found(context)
+        return service_pb2.GetTxResponse(tx_response=self.node.transactions[request.hash])
+
+
+class ScriptedRpc:
+    """CometBFT's RPC: `/status`, and a WebSocket that sends NewBlock events when the test says so."""
+
+    def __init__(self, node: ScriptedNode) -> None:
+        self.node = node
+        self.network = node.chain_id
+        self.port = 0
+        self.refuse = False
+        self.connections: set[ServerConnection] = set()
+        self.subscriptions = 0
+        self.subscribed = asyncio.Condition()
+        self._server: Server | None = None
+
+    async def start(self) -> None:
+        self._server = await serve(self._talk, "127.0.0.1", self.port, process_request=self._status, close_timeout=0.1)
+        self.port = next(iter(self._server.sockets)).getsockname()[1]
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+            self._server = None
+
+    def _status(self, connection: ServerConnection, request: Request) -> Response | None:
+        if request.path != "/status":
+            return None
+        block = {"latest_block_height": str(self.node.height), "latest_block_time": rfc3339(self.node.height)}
+        return connection.respond(
+            HTTPStatus.OK, json.dumps({"result": {"node_info": {"network": self.network}, "sync_info": block}})
+        )
+
+    async def _talk(self, connection: ServerConnection) -> None:
+        asked = json.loads(await connection.recv())
+        assert (asked["method"], asked["params"]) == ("subscribe", {"query": "tm.event='NewBlock'"})
+        if self.refuse:
+            await connection.send(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "error": {"code": -32603}}))
+            return
+        await connection.send(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": {}}))
+        self.connections.add(connection)
+        async with self.subscribed:
+            self.subscriptions += 1
+            self.subscribed.notify_all()
+        await connection.wait_closed()
+        self.connections.discard(connection)
+
+    async def wait_for_subscriptions(self, count: int) -> None:
+        async with self.subscribed:
+            await self.subscribed.wait_for(lambda: self.subscriptions >= count)
+
+    async def announce(self, height: int, **changes: Any) -> None:
+        """Commit a block and send the event of it."""
+        self.node.height = max(self.node.height, height)
+        header = {"chain_id": self.node.chain_id, "height": str(height), "time": rfc3339(height), **changes}
+        await self.send({"block": {"header": header, "last_commit": {"height": str(height - 1)}}})
+
+    async def send(self, value: object) -> None:
+        event = {"id": 1, "result": {"data": {"type": "tendermint/event/NewBlock", "value": value}, "events": {}}}
+        for connection in list(self.connections):
+            await connection.send(json.dumps(event))
+
+    async def drop(self) -> None:
+        """Lose every connection, without a closing handshake."""
+        for connection in list(self.connections):
+            connection.transport.abort()
+
+
+def rfc3339(height: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(START_TIME + height, UTC).isoformat().replace("+00:00", "Z")
+
+
+async def start_grpc(node: ScriptedNode, port: int = 0) -> tuple[grpc.aio.Server, int]:
+    server = grpc.aio.server()
+    query_pb2_grpc.add_QueryServicer_to_server(node, server)
+    auth_grpc.add_QueryServicer_to_server(ScriptedAccounts(node), server)
+    node_grpc.add_ServiceServicer_to_server(ScriptedBase(node), server)
+    service_pb2_grpc.add_ServiceServicer_to_server(ScriptedTransactions(node), server)
+    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    return server, bound
+
+
+class Chain:
+    """The scripted node, its RPC, and the addresses of both."""
+
+    def __init__(self) -> None:
+        self.node = ScriptedNode()
+        self.rpc = ScriptedRpc(self.node)
+        self.grpc_port = 0
+        self._server: grpc.aio.Server | None = None
+        self._clients = AsyncExitStack()
+
+    @property
+    def rpc_url(self) -> str:
+        return f"http://127.0.0.1:{self.rpc.port}"
+
+    async def start_grpc(self) -> None:
+        self._server, self.grpc_port = await start_grpc(self.node, self.grpc_port)
+
+    async def stop_grpc(self) -> None:
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
+
+    def client(self, *, rpc: bool = False, chain_id: str | None = CHAIN_ID, **options: Any) -> StructsdClient:
+        """A client that is not connected yet; it is closed when the test ends."""
+        usual = {"call_timeout": 5.0, "poll_seconds": 0.01, "silence_seconds": 5.0}
+        made = StructsdClient(
+            f"127.0.0.1:{self.grpc_port}", self.rpc_url if rpc else None, chain_id, **{**usual, **options}
+        )
+        self._clients.push_async_callback(made.close)
+        return made
+
+    async def connected(self, **options: Any) -> StructsdClient:
+        made = self.client(**options)
+        await made.connect()
+        return made
+
+    async def stop(self) -> None:
+        await self._clients.aclose()
+        await self.rpc.stop()
+        await self.stop_grpc()
+
+
+@pytest.fixture
+async def chain() -> AsyncIterator[Chain]:
+    """A scripted node that listens; tests change its script and make clients of it."""
+    made = Chain()
+    await made.start_grpc()
+    await made.rpc.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever proxy this machine has, nothing here goes through it."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    yield

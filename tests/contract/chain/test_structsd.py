@@ -1,0 +1,455 @@
+"""The production client against a scripted node, over real gRPC: readings, permissions, accounts, transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+import grpc
+import pytest
+
+from coordinator.chain.client import Account, Block, TxAnswer
+from hashfleet.action import Action, Work
+from hashfleet.errors import BadChainAnswer, ChainUnavailable, InvalidInput, KeyProblem, WorkGone, WorkPaused
+from hashfleet.rpc.cosmos.base.abci.v1beta1 import abci_pb2
+from hashfleet.rpc.structs.structs import types_pb2
+
+ADDRESS = "structs19rl4cm2hmr8afy4kldpxz3fka4jguq0acpz60a"
+TX = b"signed bytes"
+TX_HASH = hashlib.sha256(TX).hexdigest().upper()
+
+
+# Connecting
+
+
+async def test_connecting_takes_the_chain_id_from_the_node(chain: Any) -> None:
+    client = await chain.connected(chain_id=None)
+    assert client.chain_id == "devnet-1"
+
+
+async def test_a_node_of_another_chain_is_refused_and_both_ids_are_named(chain: Any) -> None:
+    with pytest.raises(BadChainAnswer, match=r"'devnet-1'.*'structstestnet-111'"):
+        await chain.client(chain_id="structstestnet-111").connect()
+
+
+async def test_an_rpc_of_another_chain_is_refused_and_both_ids_are_named(chain: Any) -> None:
+    chain.rpc.network = "devnet-2"
+    with pytest.raises(BadChainAnswer, match=r"'devnet-2'.*'devnet-1'"):
+        await chain.client(rpc=True).connect()
+
+
+async def test_an_rpc_that_does_not_answer_is_no_reason_to_give_up(chain: Any) -> None:
+    await chain.rpc.stop()
+    client = await chain.connected(rpc=True)
+    assert (await client.latest_block()).height == 1310000
+
+
+async def test_a_node_that_is_not_there_is_unavailable_and_can_be_connected_later(chain: Any) -> None:
+    await chain.stop_grpc()
+    client = chain.client()
+    with pytest.raises(ChainUnavailable, match=r"127\.0\.0\.1"):
+        await client.connect()
+    await chain.start_grpc()
+    while True:  # gRPC tries the address again by itself, within its backoff of 0.2 s
+        try:
+            await client.connect()
+            break
+        except ChainUnavailable:
+            await asyncio.sleep(0.05)
+    assert client.chain_id == "devnet-1"
+
+
+async def test_a_call_before_connecting_or_after_closing_is_unavailable(chain: Any) -> None:
+    client = chain.client()
+    with pytest.raises(ChainUnavailable, match="connect first"):
+        await client.latest_block()
+    with pytest.raises(ChainUnavailable, match="connect first"):
+        _ = client.chain_id
+    await client.connect()
+    await client.close()
+    with pytest.raises(ChainUnavailable, match="connect first"):
+        await client.latest_block()
+    with pytest.raises(ChainUnavailable, match="closed"):
+        await client.connect()
+
+
+async def test_a_node_that_hangs_is_unavailable_after_the_time_limit(chain: Any) -> None:
+    client = await chain.connected(call_timeout=0.1)
+    chain.node.before["Struct"] = asyncio.Event().wait
+    with pytest.raises(ChainUnavailable, match="DEADLINE_EXCEEDED"):
+        await client.read_work(Action.BUILD, "5-28")
+
+
+@pytest.mark.parametrize("value", [0, -1, 601, float("nan"), float("inf")])
+def test_a_time_limit_out_of_bounds_is_refused(value: float) -> None:
+    from coordinator.chain.structsd import StructsdClient
+
+    with pytest.raises(InvalidInput, match="call_timeout"):
+        StructsdClient("127.0.0.1:9090", None, None, call_timeout=value)
+
+
+async def test_the_latest_block_has_the_height_and_time_of_its_header(chain: Any) -> None:
+    assert await (await chain.connected()).latest_block() == Block(1310000, 1_776_420_672 + 1310000)
+
+
+async def test_a_block_of_another_chain_is_refused(chain: Any) -> None:
+    client = await chain.connected()
+    chain.node.chain_id = "devnet-2"
+    with pytest.raises(BadChainAnswer, match="'devnet-2'"):
+        await client.latest_block()
+
+
+@pytest.mark.parametrize("height", [0, -5, 2**31])
+async def test_a_height_that_cannot_be_is_refused(chain: Any, height: int) -> None:
+    client = await chain.connected()
+    chain.node.height = height
+    with pytest.raises(BadChainAnswer, match="height"):
+        await client.latest_block()
+
+
+# Work
+
+
+async def test_all_four_kinds_of_work_are_read(chain: Any) -> None:
+    client = await chain.connected()
+    assert await client.read_work(Action.BUILD, "5-28") == Work(Action.BUILD, "5-28", 1283950, 700)
+    assert await client.read_work(Action.MINE, "5-14") == Work(Action.MINE, "5-14", 1290000, 14000)
+    assert await client.read_work(Action.REFINE, "5-14") == Work(Action.REFINE, "5-14", 1295000, 28000)
+    assert await client.read_work(Action.RAID, "9-3") == Work(Action.RAID, "9-3", 1309000, 75, "2-9")
+
+
+async def test_work_of_a_kind_that_the_object_does_not_have_is_refused_before_any_query(chain: Any) -> None:
+    client = await chain.connected()
+    chain.node.calls.clear()
+    with pytest.raises(InvalidInput):
+        await client.read_work(Action.RAID, "5-14")
+    assert chain.node.calls == []
+
+
+@pytest.mark.parametrize(
+    ("action", "object_id"), [(Action.BUILD, "5-99"), (Action.MINE, "5-99"), (Action.RAID, "9-99")]
+)
+async def test_an_object_that_the_chain_does_not_know_is_gone(chain: Any, action: Action, object_id: str) -> None:
+    with pytest.raises(WorkGone, match=f"{object_id} does not exist"):
+        await (await chain.connected()).read_work(action, object_id)
+
+
+@pytest.mark.parametrize("detail", ["codespace structs code 1050: object not found", "Object not found: struct 5-99"])
+async def test_an_object_is_gone_when_the_handler_gives_its_error_no_grpc_code(chain: Any, detail: str) -> None:
+    chain.node.faults["Struct"] = (grpc.StatusCode.UNKNOWN, detail)
+    with pytest.raises(WorkGone):
+        await (await chain.connected()).read_work(Action.BUILD, "5-99")
+
+
+async def test_an_unknown_object_is_not_gone_while_the_node_is_catching_up(chain: Any) -> None:
+    chain.node.syncing = True
+    with pytest.raises(ChainUnavailable, match="catching up"):
+        await (await chain.connected()).read_work(Action.BUILD, "5-99")
+
+
+async def test_an_object_is_gone_also_on_a_node_that_does_not_tell_its_progress(chain: Any) -> None:
+    chain.node.faults["GetSyncing"] = (grpc.StatusCode.UNIMPLEMENTED, "")
+    with pytest.raises(WorkGone):
+        await (await chain.connected()).read_work(Action.BUILD, "5-99")
+
+
+async def test_a_planet_that_should_exist_and_does_not_is_a_bad_answer(chain: Any) -> None:
+    chain.node.planet.id = "2-10"
+    with pytest.raises(BadChainAnswer, match="planet 2-9"):
+        await (await chain.connected()).read_work(Action.MINE, "5-14")
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, ChainUnavailable),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, ChainUnavailable),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, ChainUnavailable),
+        (grpc.StatusCode.INTERNAL, ChainUnavailable),
+        (grpc.StatusCode.UNKNOWN, ChainUnavailable),
+        (grpc.StatusCode.UNIMPLEMENTED, BadChainAnswer),
+        (grpc.StatusCode.INVALID_ARGUMENT, BadChainAnswer),
+    ],
+)
+async def test_each_grpc_status_becomes_our_error_and_is_named_in_it(
+    chain: Any, code: grpc.StatusCode, error: type[Exception]
+) -> None:
+    client = await chain.connected()
+    chain.node.faults["Struct"] = (code, "why")
+    with pytest.raises(error, match=f"{code.name}: why"):
+        await client.read_work(Action.BUILD, "5-28")
+
+
+async def test_refining_reads_the_ore_of_the_owner_not_of_the_planet(chain: Any) -> None:
+    client = await chain.connected()
+    chain.node.planet_ore = 0
+    assert (await client.read_work(Action.REFINE, "5-14")).range == 28000
+    chain.node.players["1-7"] = 0
+    with pytest.raises(WorkGone, match="player 1-7 has no ore"):
+        await client.read_work(Action.REFINE, "5-14")
+
+
+async def test_mining_reads_the_ore_of_the_planet(chain: Any) -> None:
+    chain.node.planet_ore = 0
+    with pytest.raises(WorkGone, match="planet 2-9 has no ore"):
+        await (await chain.connected()).read_work(Action.MINE, "5-14")
+
+
+async def test_a_moved_shield_is_the_range_of_the_next_reading(chain: Any) -> None:
+    client = await chain.connected()
+    chain.node.shield = 87
+    assert (await client.read_work(Action.RAID, "9-3")).range == 87
+
+
+async def test_a_reading_that_a_block_interrupts_is_taken_again(chain: Any) -> None:
+    client = await chain.connected()
+    moved = False
+
+    async def commit_a_block() -> None:
+        nonlocal moved
+        if not moved:
+            moved = True
+            chain.node.height += 1
+            # The fleet went to another planet with this block; the planet is read after it.
+            chain.node.fleets["9-3"].status = types_pb2.onStation
+
+    chain.node.before["Planet"] = commit_a_block
+    with pytest.raises(WorkGone, match="on station"):
+        await client.read_work(Action.RAID, "9-3")
+
+
+async def test_a_node_whose_answers_never_agree_on_a_height_is_unavailable(chain: Any) -> None:
+    client = await chain.connected()
+
+    async def commit_a_block() -> None:
+        chain.node.height += 1
+
+    chain.node.before["Planet"] = commit_a_block
+    with pytest.raises(ChainUnavailable, match="changing heights"):
+        await client.read_work(Action.RAID, "9-3")
+
+
+# Planet clocks (v0.21 on)
+
+
+@pytest.fixture
+def peaceful_v21(chain: Any) -> Any:
+    """A node of v0.21 whose planet nobody raids; its struct-held ore clocks are cleared."""
+    chain.node.version = "v0.21.0"
+    chain.node.planet.locationListStart = chain.node.planet.locationListLast = ""
+    chain.node.structs["5-14"].structAttributes.blockStartOreMine = 0
+    chain.node.structs["5-14"].structAttributes.blockStartOreRefine = 0
+    return chain
+
+
+@pytest.mark.parametrize(
+    ("mine", "refine"),
+    [("blockStartOreMine", "blockStartOreRefine"), ("planetBlockStartOreMine", "planetBlockStartOreRefine")],
+)
+async def test_either_spelling_of_a_planet_clock_is_found_out(peaceful_v21: Any, mine: str, refine: str) -> None:
+    peaceful_v21.node.clocks = {mine: 1300100, refine: 1300200}
+    client = await peaceful_v21.connected()
+    assert (await client.read_work(Action.MINE, "5-14")).anchor == 1300100
+    assert (await client.read_work(Action.REFINE, "5-14")).anchor == 1300200
+
+
+async def test_a_clock_that_only_ever_reads_the_shield_is_a_bad_answer_and_no_anchor(peaceful_v21: Any) -> None:
+    peaceful_v21.node.clocks = {}
+    with pytest.raises(BadChainAnswer, match="cannot be told from its shield 75"):
+        await (await peaceful_v21.connected()).read_work(Action.MINE, "5-14")
+
+
+async def test_a_shield_that_moves_while_clocks_are_read_is_never_taken_for_a_clock(peaceful_v21: Any) -> None:
+    client = await peaceful_v21.connected()
+    peaceful_v21.node.clocks = {}
+
+    async def raise_the_shield() -> None:
+        peaceful_v21.node.shield = 100
+
+    peaceful_v21.node.before["PlanetAttribute"] = raise_the_shield
+    with pytest.raises(ChainUnavailable, match="shield of planet 2-9 changed"):
+        await client.read_work(Action.MINE, "5-14")
+
+
+async def test_a_spelling_once_found_is_used_even_if_the_clock_equals_the_shield(peaceful_v21: Any) -> None:
+    peaceful_v21.node.clocks = {"blockStartOreMine": 1300100}
+    client = await peaceful_v21.connected()
+    await client.read_work(Action.MINE, "5-14")
+    peaceful_v21.node.shield = peaceful_v21.node.clocks["blockStartOreMine"] = 200
+    assert (await client.read_work(Action.MINE, "5-14")).anchor == 200
+
+
+async def test_a_planet_clock_at_0_pauses(peaceful_v21: Any) -> None:
+    peaceful_v21.node.clocks = {"blockStartOreMine": 0}
+    with pytest.raises(WorkPaused, match="not running"):
+        await (await peaceful_v21.connected()).read_work(Action.MINE, "5-14")
+
+
+async def test_a_build_without_a_readable_version_is_judged_by_what_it_serves(peaceful_v21: Any) -> None:
+    peaceful_v21.node.version = "main-abcdef"
+    peaceful_v21.node.clocks = {"blockStartOreMine": 1300100}
+    assert (await (await peaceful_v21.connected()).read_work(Action.MINE, "5-14")).anchor == 1300100
+    peaceful_v21.node.faults["GuildCharter"] = (grpc.StatusCode.UNIMPLEMENTED, "unknown method")
+    with pytest.raises(WorkPaused, match="not running"):
+        await (await peaceful_v21.connected()).read_work(Action.MINE, "5-14")
+
+
+async def test_an_upgrade_of_the_node_is_noticed_after_an_outage(peaceful_v21: Any) -> None:
+    node = peaceful_v21.node
+    node.version, node.clocks = "v0.20.0", {"blockStartOreMine": 1300100}
+    node.structs["5-14"].structAttributes.blockStartOreMine = 1290000
+    client = await peaceful_v21.connected()
+    assert (await client.read_work(Action.MINE, "5-14")).anchor == 1290000
+    node.faults["Struct"] = (grpc.StatusCode.UNAVAILABLE, "upgrading")
+    with pytest.raises(ChainUnavailable):
+        await client.read_work(Action.MINE, "5-14")
+    del node.faults["Struct"]
+    node.version = "v0.21.0"
+    assert (await client.read_work(Action.MINE, "5-14")).anchor == 1300100
+
+
+async def test_struct_types_and_version_are_asked_once_for_many_readings(chain: Any) -> None:
+    client = await chain.connected()
+    chain.node.calls.clear()
+    for _ in range(5):
+        await client.read_work(Action.MINE, "5-14")
+    assert chain.node.calls.count("StructType") == 1
+    assert chain.node.calls.count("GetNodeInfo") == 1
+    assert chain.node.calls.count("Struct") == 5
+
+
+async def test_hundreds_of_readings_at_once_all_get_their_answer(chain: Any) -> None:
+    client = await chain.connected(call_timeout=30.0)
+    works = await asyncio.gather(*(client.read_work(Action.BUILD, "5-28") for _ in range(300)))
+    assert {work.anchor for work in works} == {1283950}
+
+
+# Signers
+
+
+async def test_the_owners_own_key_with_the_bit_may_sign(chain: Any) -> None:
+    await (await chain.connected()).check_signer(ADDRESS, Action.MINE, "5-14")
+    assert "Permission" not in chain.node.calls
+
+
+async def test_an_unregistered_address_is_a_key_problem(chain: Any) -> None:
+    with pytest.raises(KeyProblem, match="structs1nobody is not registered"):
+        await (await chain.connected()).check_signer("structs1nobody", Action.MINE, "5-14")
+
+
+async def test_an_address_without_the_bit_is_a_key_problem(chain: Any) -> None:
+    chain.node.addresses[ADDRESS] = ("1-7", 1)
+    with pytest.raises(KeyProblem, match="PermHashMine"):
+        await (await chain.connected()).check_signer(ADDRESS, Action.MINE, "5-14")
+
+
+@pytest.mark.parametrize(("action", "object_id", "owner"), [(Action.MINE, "5-14", "1-7"), (Action.RAID, "9-3", "1-3")])
+async def test_a_strangers_key_needs_the_owners_grant(chain: Any, action: Action, object_id: str, owner: str) -> None:
+    chain.node.addresses[ADDRESS] = ("1-20", 15728641)
+    client = await chain.connected()
+    with pytest.raises(KeyProblem, match=f"player 1-20 lacks PermHash.* on player {owner}"):
+        await client.check_signer(ADDRESS, action, object_id)
+    chain.node.permissions[f"{owner}@1-20"] = 15728640
+    await client.check_signer(ADDRESS, action, object_id)
+
+
+async def test_a_grant_in_the_other_direction_is_none(chain: Any) -> None:
+    chain.node.addresses[ADDRESS] = ("1-20", 15728641)
+    chain.node.permissions["1-20@1-7"] = 15728640
+    with pytest.raises(KeyProblem):
+        await (await chain.connected()).check_signer(ADDRESS, Action.MINE, "5-14")
+
+
+# Accounts and transactions
+
+
+async def test_an_account_has_its_number_and_sequence(chain: Any) -> None:
+    assert await (await chain.connected()).account(ADDRESS) == Account(ADDRESS, 17, 42)
+
+
+async def test_a_new_account_has_zeros(chain: Any) -> None:
+    chain.node.accounts[ADDRESS].account_number = chain.node.accounts[ADDRESS].sequence = 0
+    assert await (await chain.connected()).account(ADDRESS) == Account(ADDRESS, 0, 0)
+
+
+async def test_an_account_that_does_not_exist_is_a_key_problem(chain: Any) -> None:
+    with pytest.raises(KeyProblem, match="does not exist on chain devnet-1"):
+        await (await chain.connected()).account("structs1nobody")
+
+
+async def test_the_answer_about_another_account_is_a_bad_answer(chain: Any) -> None:
+    chain.node.accounts[ADDRESS].address = "structs1other"
+    with pytest.raises(BadChainAnswer, match="asked for account"):
+        await (await chain.connected()).account(ADDRESS)
+
+
+async def test_a_transaction_that_is_admitted_is_answered_with_code_0_and_the_local_hash(chain: Any) -> None:
+    client = await chain.connected()
+    assert await client.broadcast(TX) == TxAnswer(TX_HASH, 0, "", "")
+    assert chain.node.offered == [TX]
+
+
+@pytest.mark.parametrize(("code", "codespace"), [(19, "sdk"), (32, "sdk"), (2031, "structs-ante"), (1, "undefined")])
+async def test_a_refused_transaction_is_an_answer_and_no_exception(chain: Any, code: int, codespace: str) -> None:
+    chain.node.broadcast_answer = (code, codespace, "account sequence mismatch, expected 42, got 41")
+    answer = await (await chain.connected()).broadcast(TX)
+    assert (answer.code, answer.codespace, answer.height) == (code, codespace, None)
+    assert answer.log == "account sequence mismatch, expected 42, got 41"
+
+
+async def test_a_node_that_says_already_exists_by_status_answers_as_the_mempool_cache(chain: Any) -> None:
+    chain.node.faults["BroadcastTx"] = (grpc.StatusCode.ALREADY_EXISTS, "tx already exists in cache")
+    answer = await (await chain.connected()).broadcast(TX)
+    assert (answer.tx_hash, answer.code, answer.codespace) == (TX_HASH, 19, "sdk")
+
+
+async def test_a_broadcast_without_an_answer_is_unavailable_and_sent_once(chain: Any) -> None:
+    client = await chain.connected(call_timeout=0.1)
+    chain.node.before["BroadcastTx"] = asyncio.Event().wait
+    with pytest.raises(ChainUnavailable):
+        await client.broadcast(TX)
+    assert chain.node.offered == [TX]
+
+
+@pytest.mark.parametrize("size", [0, 1_048_577])
+async def test_a_transaction_of_impossible_size_is_not_sent(chain: Any, size: int) -> None:
+    with pytest.raises(InvalidInput, match="bytes"):
+        await (await chain.connected()).broadcast(bytes(size))
+    assert chain.node.offered == []
+
+
+async def test_a_long_log_is_cut(chain: Any) -> None:
+    chain.node.broadcast_answer = (1, "undefined", "x" * 100_000)
+    assert len((await (await chain.connected()).broadcast(TX)).log) == 4096
+
+
+async def test_an_included_transaction_is_found_with_its_height_and_code(chain: Any) -> None:
+    client = await chain.connected()
+    assert await client.find_transaction(TX_HASH) is None
+    chain.node.transactions[TX_HASH] = abci_pb2.TxResponse(
+        txhash=TX_HASH, height=1310001, code=1800, codespace="structs", raw_log="work failure"
+    )
+    assert await client.find_transaction(TX_HASH) == TxAnswer(TX_HASH, 1800, "structs", "work failure", 1310001)
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        (abci_pb2.TxResponse(txhash="AB" * 32, height=1310001), "answered about"),
+        (abci_pb2.TxResponse(txhash="", height=1310001), "answered about"),
+        (abci_pb2.TxResponse(txhash=TX_HASH, height=0), "in block 0"),
+    ],
+)
+async def test_an_answer_about_another_transaction_or_no_block_is_a_bad_answer(
+    chain: Any, response: abci_pb2.TxResponse, expected: str
+) -> None:
+    chain.node.transactions[TX_HASH] = response
+    with pytest.raises(BadChainAnswer, match=expected):
+        await (await chain.connected()).find_transaction(TX_HASH)
+
+
+@pytest.mark.parametrize("tx_hash", ["", "AB", TX_HASH.lower(), "0x" + TX_HASH[2:]])
+async def test_a_text_that_is_no_transaction_hash_is_refused(chain: Any, tx_hash: str) -> None:
+    with pytest.raises(InvalidInput, match="64 uppercase"):
+        await (await chain.connected()).find_transaction(tx_hash)

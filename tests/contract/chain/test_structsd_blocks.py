@@ -1,0 +1,187 @@
+"""Following blocks: pushed, polled, through losses; never backwards, never made up, never ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import grpc
+import pytest
+
+from coordinator.chain.client import Block
+
+
+async def upcoming(blocks: Any) -> int:
+    async with asyncio.timeout(20):
+        block: Block = await anext(blocks)
+    return block.height
+
+
+async def test_without_an_rpc_blocks_are_polled(chain: Any) -> None:
+    client = await chain.connected()
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        assert await upcoming(blocks) == 1310000
+        chain.node.height = 1310003
+        assert await upcoming(blocks) == 1310003
+
+
+async def test_an_announced_block_arrives_with_its_time_and_without_a_poll(chain: Any) -> None:
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        polls = chain.node.calls.count("GetLatestBlock")
+        await chain.rpc.announce(1310001)
+        assert await anext(blocks) == Block(1310001, 1_776_420_672 + 1310001)
+        assert chain.node.calls.count("GetLatestBlock") == polls
+
+
+async def test_an_older_or_repeated_block_is_passed_over(chain: Any) -> None:
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        assert await upcoming(blocks) == 1310000
+        for height in (1309990, 1310000, 1310005, 1310005, 1310004, 1310006):
+            await chain.rpc.announce(height)
+        assert [await upcoming(blocks), await upcoming(blocks)] == [1310005, 1310006]
+
+
+@pytest.mark.parametrize("value", [{}, {"block": {}}, {"block": {"header": {"height": "99999999"}}}, "text", None])
+async def test_an_event_without_a_readable_header_leads_to_a_query_not_to_a_guess(chain: Any, value: object) -> None:
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        chain.node.height = 1310001
+        await chain.rpc.send(value)
+        assert await upcoming(blocks) == 1310001
+
+
+async def test_a_block_of_another_chain_is_never_passed_on(chain: Any) -> None:
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        chain.node.height = 1310001
+        header = {"chain_id": "devnet-2", "height": "1999999", "time": "2026-04-17T10:11:12Z"}
+        await chain.rpc.send({"block": {"header": header}})
+        assert await upcoming(blocks) == 1310001
+
+
+async def test_a_lost_subscription_is_made_again_and_the_gap_is_read(chain: Any) -> None:
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        await chain.rpc.drop()
+        chain.node.height = 1310007
+        assert await upcoming(blocks) == 1310007
+        waiting = asyncio.ensure_future(upcoming(blocks))
+        await chain.rpc.wait_for_subscriptions(2)
+        await chain.rpc.announce(1310008)
+        assert await waiting == 1310008
+
+
+async def test_while_the_rpc_is_down_blocks_are_polled_and_the_subscription_comes_back(chain: Any) -> None:
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        await chain.rpc.stop()
+        chain.node.height = 1310001
+        assert await upcoming(blocks) == 1310001
+        await chain.rpc.start()
+        waiting = asyncio.ensure_future(upcoming(blocks))
+        await chain.rpc.wait_for_subscriptions(2)
+        await chain.rpc.announce(1310002)
+        assert await waiting == 1310002
+
+
+async def test_a_refused_subscription_falls_back_to_polling(chain: Any) -> None:
+    chain.rpc.refuse = True
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        chain.node.height = 1310001
+        assert await upcoming(blocks) == 1310001
+
+
+async def test_a_silent_subscription_that_missed_blocks_is_noticed_and_renewed(chain: Any) -> None:
+    client = await chain.connected(rpc=True, silence_seconds=0.05)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        chain.node.height = 1310001  # committed, but no event is sent
+        assert await upcoming(blocks) == 1310001
+        waiting = asyncio.ensure_future(upcoming(blocks))
+        await chain.rpc.wait_for_subscriptions(2)
+        await chain.rpc.announce(1310002)
+        assert await waiting == 1310002
+
+
+async def test_an_outage_of_everything_ends_nothing_and_is_logged_once(
+    chain: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await chain.connected()
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        failed = asyncio.Semaphore(0)
+
+        async def count() -> None:
+            failed.release()
+
+        chain.node.before["GetLatestBlock"] = count
+        chain.node.faults["GetLatestBlock"] = (grpc.StatusCode.UNAVAILABLE, "restarting")
+        waiting = asyncio.ensure_future(upcoming(blocks))
+        for _ in range(5):
+            await failed.acquire()
+        chain.node.height = 1310001
+        del chain.node.faults["GetLatestBlock"]
+        assert await waiting == 1310001
+    said = [record.getMessage() for record in caplog.records if "does not answer" in record.getMessage()]
+    assert len(said) == 1
+
+
+async def test_if_grpc_fails_the_rpc_tells_the_height(chain: Any) -> None:
+    chain.rpc.refuse = True
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        chain.node.faults["GetLatestBlock"] = (grpc.StatusCode.UNAVAILABLE, "restarting")
+        chain.node.height = 1310001
+        assert await anext(blocks) == Block(1310001, 1_776_420_672 + 1310001)
+
+
+async def test_a_node_that_falls_back_in_height_never_takes_the_blocks_back(chain: Any) -> None:
+    client = await chain.connected()
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        polled = asyncio.Semaphore(0)
+
+        async def count() -> None:
+            polled.release()
+
+        chain.node.before["GetLatestBlock"] = count
+        chain.node.height = 1309000
+        waiting = asyncio.ensure_future(upcoming(blocks))
+        for _ in range(3):
+            await polled.acquire()
+        assert not waiting.done()
+        chain.node.height = 1310001
+        assert await waiting == 1310001
+
+
+@pytest.mark.parametrize("rpc", [False, True])
+async def test_closing_the_client_ends_the_blocks(chain: Any, rpc: bool) -> None:
+    client = await chain.connected(rpc=rpc)
+    blocks = client.blocks()
+    await upcoming(blocks)
+    waiting = asyncio.ensure_future(anext(blocks, None))
+    await asyncio.sleep(0)
+    await client.close()
+    async with asyncio.timeout(20):
+        assert await waiting is None
+
+
+async def test_leaving_the_blocks_closes_the_subscription(chain: Any) -> None:
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        await chain.rpc.wait_for_subscriptions(1)
+        (connection,) = chain.rpc.connections
+    async with asyncio.timeout(20):
+        await connection.wait_closed()
