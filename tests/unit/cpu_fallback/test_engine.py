@@ -1,0 +1,192 @@
+"""The CPU engine's processes: they start, share the work, and none of them can hang or outlive the engine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cpu_fallback.engine import CpuEngine
+from cpu_fallback.search import search_range
+from hashfleet.engine import EngineKind
+from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
+from hashfleet.message import NonceSpace
+
+SPACE = NonceSpace(b"5-1MINE7NONCE", "", 12)
+
+
+@pytest.fixture
+def engine() -> Iterator[CpuEngine]:
+    """Three processes."""
+    opened = CpuEngine(3, niceness=0)
+    yield opened
+    opened.close()
+
+
+def pids(engine: CpuEngine) -> list[int]:
+    return [lane.process.pid for lane in engine._lanes]
+
+
+def is_running(pid: int) -> bool:
+    """Not gone and not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_one_process_per_core_this_process_may_use_is_the_default() -> None:
+    engine = CpuEngine()
+    try:
+        assert len(pids(engine)) == len(os.sched_getaffinity(0))
+    finally:
+        engine.close()
+
+
+def test_the_device_is_the_cpu(engine: CpuEngine) -> None:
+    assert engine.device.device_id == "cpu"
+    assert engine.device.kind is EngineKind.CPU
+    assert "3 processes" in engine.device.name
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 100])
+def test_a_range_smaller_than_or_just_above_the_number_of_processes_is_searched(engine: CpuEngine, count: int) -> None:
+    wanted = search_range(SPACE.constant, 12, 50, count, 1)
+
+    assert tuple(hit for batch in engine.search(SPACE, 50, count, 1) for hit in batch.hits) == wanted
+
+
+def test_the_processes_are_as_nice_as_asked() -> None:
+    engine = CpuEngine(1, niceness=3)
+    try:
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, pids(engine)[0]) == min(19, own + 3)
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("processes", [0, -1, 5000])
+def test_an_impossible_number_of_processes_is_refused(processes: int) -> None:
+    with pytest.raises(InvalidInput, match="it should be 1 to 1024"):
+        CpuEngine(processes)
+
+
+@pytest.mark.parametrize("niceness", [-1, 20])
+def test_an_impossible_niceness_is_refused(niceness: int) -> None:
+    with pytest.raises(InvalidInput, match="niceness"):
+        CpuEngine(1, niceness)
+
+
+def test_closing_ends_every_process(engine: CpuEngine) -> None:
+    running = pids(engine)
+    engine.close()
+
+    assert running
+    assert not any(is_running(pid) for pid in running)
+
+
+def test_a_process_that_was_killed_is_named_in_the_error(engine: CpuEngine) -> None:
+    batches = engine.search(SPACE, 0, 10**9, 9)
+    next(batches)
+    victim = pids(engine)[1]
+    os.kill(victim, signal.SIGKILL)
+
+    with pytest.raises(EngineError, match=rf"CPU process 2 \(pid {victim}\) was killed by signal 9"):
+        for _ in batches:
+            pass
+
+
+def test_an_engine_that_lost_a_process_stays_failed(engine: CpuEngine) -> None:
+    os.kill(pids(engine)[0], signal.SIGKILL)
+    with pytest.raises(EngineError):
+        list(engine.search(SPACE, 0, 1000, 1))
+
+    with pytest.raises(EngineError, match="CPU process 1"):
+        engine.search(SPACE, 0, 1000, 1)
+
+
+def test_a_process_that_hangs_is_an_error_after_the_time_limit_and_can_be_closed() -> None:
+    engine = CpuEngine(2, niceness=0)
+    hung = pids(engine)[1]
+    os.kill(hung, signal.SIGSTOP)
+    engine._time_limit = 0.2
+    with pytest.raises(EngineError, match=rf"CPU process 2 \(pid {hung}\) did not answer within 0\.2 s"):
+        list(engine.search(SPACE, 0, 1000, 1))
+    engine.close()
+
+    assert not is_running(hung)
+
+
+def test_an_interrupt_while_waiting_leaves_the_next_search_right(
+    engine: CpuEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cpu_fallback.engine.wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(engine.search(SPACE, 0, 3000, 1))
+
+    wanted = search_range(SPACE.constant, 12, 7000, 3000, 2)
+    assert tuple(hit for batch in engine.search(SPACE, 7000, 3000, 2) for hit in batch.hits) == wanted
+
+
+def test_ctrl_c_does_not_end_the_processes(engine: CpuEngine) -> None:
+    for pid in pids(engine):
+        os.kill(pid, signal.SIGINT)
+
+    assert sum(batch.count for batch in engine.search(SPACE, 0, 3000, 1)) == 3000
+    assert all(is_running(pid) for pid in pids(engine))
+
+
+def test_processes_that_do_not_start_make_the_engine_unavailable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    with pytest.raises(EngineUnavailable, match="the CPU engine did not start"):
+        CpuEngine(2)
+
+
+def test_processes_that_end_at_once_make_the_engine_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(EngineUnavailable, match=r"CPU process 1 \(pid \d+\) ended with status 1"):
+        CpuEngine(2)
+
+
+def test_the_processes_end_when_the_engine_is_killed_together_with_its_process() -> None:
+    code = (
+        "import os, signal\n"
+        "from cpu_fallback.engine import CpuEngine\n"
+        "engine = CpuEngine(2)\n"
+        "print(*(lane.process.pid for lane in engine._lanes), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    # The lanes hold the pipe of stderr: reading it to its end waits for exactly what is promised, that they end.
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    lanes = [int(pid) for pid in ended.stdout.split()]
+
+    assert ended.returncode == -signal.SIGKILL
+    assert len(lanes) == 2
+    assert not any(is_running(pid) for pid in lanes)
+
+
+def test_the_engine_can_be_opened_in_a_daemonic_process() -> None:
+    code = (
+        "import multiprocessing\n"
+        "from cpu_fallback.engine import CpuEngine\n"
+        "def use():\n"
+        "    CpuEngine(1).close()\n"
+        "if __name__ == '__main__':\n"
+        "    child = multiprocessing.get_context('fork').Process(target=use, daemon=True)\n"
+        "    child.start()\n"
+        "    child.join(30)\n"
+        "    raise SystemExit(child.exitcode)\n"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
