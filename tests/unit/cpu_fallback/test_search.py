@@ -11,7 +11,7 @@ from cpu_fallback.search import search_range
 
 @pytest.mark.parametrize(
     ("digits", "start", "count"),
-    [(1, 0, 10), (3, 0, 1000), (4, 0, 10_000), (5, 9_990, 20), (12, 19_999, 10_002), (18, 10**18 - 300, 300)],
+    [(1, 0, 10), (3, 0, 1000), (4, 0, 10_000), (5, 9_950, 100), (12, 19_999, 10_002), (18, 10**18 - 300, 300)],
 )
 def test_the_hits_are_those_of_hashlib_across_the_edges_of_the_digit_table(digits: int, start: int, count: int) -> None:
     wanted = tuple(
