@@ -176,5 +176,11 @@ class NodeConnection:
             if code in _REFUSALS:
                 raise BadChainAnswer(f"{where} refuses to tell {what} ({said})") from error
             raise ChainUnavailable(f"{where} does not tell {what} within {self._timeout:g} s ({said})") from error
+        except asyncio.CancelledError:
+            # grpc.aio ends its calls this way when the channel is closed; only a cancelled task may see it.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise ChainUnavailable(f"the connection to {self.target.host_and_port} is closed") from None
         except grpc.aio.UsageError as error:
             raise ChainUnavailable(f"the connection to {self.target.host_and_port} is closed") from error

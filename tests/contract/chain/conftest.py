@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -297,18 +298,21 @@ class ScriptedRpc:
 
 
 def rfc3339(height: int) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(START_TIME + height, UTC).isoformat().replace("+00:00", "Z")
 
 
-async def start_grpc(node: ScriptedNode, port: int = 0) -> tuple[grpc.aio.Server, int]:
+async def start_grpc(
+    node: ScriptedNode, port: int, credentials: grpc.ServerCredentials | None
+) -> tuple[grpc.aio.Server, int]:
     server = grpc.aio.server()
     query_pb2_grpc.add_QueryServicer_to_server(node, server)
     auth_grpc.add_QueryServicer_to_server(ScriptedAccounts(node), server)
     node_grpc.add_ServiceServicer_to_server(ScriptedBase(node), server)
     service_pb2_grpc.add_ServiceServicer_to_server(ScriptedTransactions(node), server)
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    if credentials is None:
+        bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    else:
+        bound = server.add_secure_port(f"localhost:{port}", credentials)
     await server.start()
     return server, bound
 
@@ -327,8 +331,8 @@ class Chain:
     def rpc_url(self) -> str:
         return f"http://127.0.0.1:{self.rpc.port}"
 
-    async def start_grpc(self) -> None:
-        self._server, self.grpc_port = await start_grpc(self.node, self.grpc_port)
+    async def start_grpc(self, credentials: grpc.ServerCredentials | None = None) -> None:
+        self._server, self.grpc_port = await start_grpc(self.node, self.grpc_port, credentials)
 
     async def stop_grpc(self) -> None:
         if self._server is not None:

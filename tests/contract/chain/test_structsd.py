@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from coordinator.chain.client import Account, Block, TxAnswer
+from coordinator.chain.structsd import StructsdClient
 from hashfleet.action import Action, Work
 from hashfleet.errors import BadChainAnswer, ChainUnavailable, InvalidInput, KeyProblem, WorkGone, WorkPaused
 from hashfleet.rpc.cosmos.base.abci.v1beta1 import abci_pb2
@@ -81,10 +86,40 @@ async def test_a_node_that_hangs_is_unavailable_after_the_time_limit(chain: Any)
         await client.read_work(Action.BUILD, "5-28")
 
 
+async def test_a_call_that_is_under_way_when_the_client_closes_is_unavailable_not_cancelled(chain: Any) -> None:
+    client = await chain.connected()
+    asked = asyncio.Event()
+
+    async def hang() -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    chain.node.before["Struct"] = hang
+    reading = asyncio.ensure_future(client.read_work(Action.BUILD, "5-28"))
+    await asked.wait()
+    await client.close()
+    with pytest.raises(ChainUnavailable, match="closed"):
+        await reading
+
+
+async def test_a_caller_that_is_cancelled_stays_cancelled(chain: Any) -> None:
+    client = await chain.connected()
+    asked = asyncio.Event()
+
+    async def hang() -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    chain.node.before["Struct"] = hang
+    reading = asyncio.ensure_future(client.read_work(Action.BUILD, "5-28"))
+    await asked.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
 @pytest.mark.parametrize("value", [0, -1, 601, float("nan"), float("inf")])
 def test_a_time_limit_out_of_bounds_is_refused(value: float) -> None:
-    from coordinator.chain.structsd import StructsdClient
-
     with pytest.raises(InvalidInput, match="call_timeout"):
         StructsdClient("127.0.0.1:9090", None, None, call_timeout=value)
 
@@ -106,6 +141,53 @@ async def test_a_height_that_cannot_be_is_refused(chain: Any, height: int) -> No
     chain.node.height = height
     with pytest.raises(BadChainAnswer, match="height"):
         await client.latest_block()
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate() -> tuple[bytes, bytes]:
+    """Private key and self-signed certificate of "localhost", PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return private, made.public_bytes(pem)
+
+
+async def test_an_https_address_is_reached_over_tls_by_its_certificate(
+    chain: Any, certificate: tuple[bytes, bytes]
+) -> None:
+    await chain.stop_grpc()
+    chain.grpc_port = 0
+    await chain.start_grpc(grpc.ssl_server_credentials([certificate]))
+    client = StructsdClient(f"https://localhost:{chain.grpc_port}", None, "devnet-1", root_certificates=certificate[1])
+    await client.connect()
+    assert (await client.latest_block()).height == 1310000
+    await client.close()
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(chain: Any, certificate: tuple[bytes, bytes]) -> None:
+    await chain.stop_grpc()
+    chain.grpc_port = 0
+    await chain.start_grpc(grpc.ssl_server_credentials([certificate]))
+    client = StructsdClient(f"https://localhost:{chain.grpc_port}", None, "devnet-1")
+    with pytest.raises(ChainUnavailable):
+        await client.connect()
+    await client.close()
 
 
 # Work
