@@ -1,5 +1,7 @@
 """What can befall the database file, and what is then promised."""
 
+# ruff: noqa: ASYNC220, ASYNC240 -- nothing else runs on these tests' event loop while they handle files
+
 from __future__ import annotations
 
 import os
@@ -93,7 +95,7 @@ async def test_a_database_of_a_newer_version_is_refused(database: Path) -> None:
     with sqlite3.connect(database) as newer:
         newer.execute("UPDATE alembic_version SET version_num = '9001'")
     newer.close()
-    with pytest.raises(StoreError, match="newer hashfleet \\(its schema is 9001, this version knows up to [0-9]{4}\\)"):
+    with pytest.raises(StoreError, match=r"newer hashfleet \(its schema is 9001, this version knows up to [0-9]{4}\)"):
         await open_store(database)
 
 

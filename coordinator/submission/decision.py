@@ -1,0 +1,181 @@
+"""What a lane decides, as pure functions over values: nothing here asks a chain, a store or a clock.
+
+Heights are committed ones. A transaction that is sent while H is the last committed block can be executed in block
+H + 1 at the earliest, so that is the height at which a proof is judged.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from coordinator.core.job import Transaction, TransactionState
+from coordinator.submission.attempt import Attempt, AttemptState
+from coordinator.submission.verdict import Disposition
+from hashfleet.action import MAX_HEIGHT, Work
+from hashfleet.difficulty import first_age, safe
+from hashfleet.proof import Proof
+
+#: Free transactions that a node takes from one address per block (structs-ante 2041).
+SENDS_PER_BLOCK: Final = 5
+#: Two blocks' worth, so that a confirmation that comes a block late does not slow the lane down. More in flight only
+#: make more to sign anew when one of them is lost.
+MAX_IN_FLIGHT: Final = 10
+#: Blocks after which an admitted transaction that is in no block is offered again: mempools forget.
+RESEND_AFTER: Final = 2
+#: A proof whose transactions failed this often in blocks is given up: what fails for ever must not run for ever.
+MAX_FAILURES: Final = 5
+#: An object that takes no proof now is tried again after 2, 4, 8, ... blocks, and never more than this (6 minutes).
+MAX_PAUSE_BLOCKS: Final = 64
+
+
+class Fitness(enum.Enum):
+    """Whether a proof may be sent at a height."""
+
+    #: It is valid from the next block on.
+    GOOD = "good"
+    #: The next block still asks for more zeros; a later one will not.
+    EARLY = "early"
+    #: It will not be valid for the puzzle as it is now, or not soon: search again.
+    VOID = "void"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Whether a proof may be sent, and why not, in one sentence."""
+
+    fitness: Fitness
+    reason: str = ""
+
+
+def judge(found_for: Work, proof: Proof, now: Work, height: int) -> Judgement:
+    """Whether a proof found for one puzzle may be sent at `height`, the puzzle being `now`."""
+    if now.anchor != found_for.anchor:
+        return Judgement(
+            Fitness.VOID, f"the anchor of {now.object_id} moved from {found_for.anchor} to {now.anchor}; a new search"
+        )
+    if now.prefix != found_for.prefix:
+        return Judgement(Fitness.VOID, f"{now.object_id} works on {now.target_id} now, not on {found_for.target_id}")
+    if proof.zeros < 1:
+        return Judgement(Fitness.VOID, "the proof's hash starts with no zero; the chain asks for one at least")
+    asked = safe(height + 1 - now.anchor, now.range)
+    if asked <= proof.zeros:
+        return Judgement(Fitness.GOOD)
+    if now.range > found_for.range:
+        return Judgement(
+            Fitness.VOID,
+            f"the difficulty range of {now.object_id} rose from {found_for.range} to {now.range}: "
+            f"{asked} zeros are asked now, the proof has {proof.zeros}",
+        )
+    return Judgement(Fitness.EARLY, f"the next block asks for {asked} zeros, the proof has {proof.zeros}")
+
+
+def ripe_at(work: Work, proof: Proof) -> int:
+    """The first committed height at which the proof may be sent, if the range stays as it is."""
+    return work.anchor + first_age(proof.zeros, work.range) - 1 if proof.zeros else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A live attempt and what is known of its way."""
+
+    attempt: Attempt
+    #: Height of the last block when it was last offered to a node by this process; None if never.
+    sent_at: int | None = None
+    #: Height of the last block when its sequence was first seen used while it was in no block; None if never.
+    overtaken_at: int | None = None
+
+
+class Follow(enum.Enum):
+    """What to do with a live attempt that no block holds."""
+
+    WAIT = "wait"
+    #: Offer the same bytes again.
+    SEND = "send"
+    #: It can no longer land: a new transaction may be signed.
+    SUPERSEDE = "supersede"
+
+
+def follow(flight: Flight, height: int) -> Follow:
+    """What to do with a live attempt that was looked up at `height` and not found.
+
+    One block is granted after the last one in which it may have landed: nodes index a block after they commit it.
+    """
+    attempt = flight.attempt
+    if height > attempt.timeout_height + 1:
+        return Follow.SUPERSEDE
+    if flight.overtaken_at is not None:
+        return Follow.SUPERSEDE if height > flight.overtaken_at else Follow.WAIT
+    if height >= attempt.timeout_height:
+        return Follow.WAIT  # the next block is past its timeout
+    if flight.sent_at is None:
+        return Follow.SEND
+    patience = RESEND_AFTER if attempt.state is AttemptState.BROADCAST else 1
+    return Follow.SEND if height >= flight.sent_at + patience else Follow.WAIT
+
+
+def may_surface(ended: Iterable[Attempt], height: int) -> bool:
+    """Whether one of a proof's ended attempts may still turn out to have landed.
+
+    Only one that was superseded before its timeout: its sequence was used, perhaps by itself.
+    """
+    return any(attempt.state is AttemptState.SUPERSEDED and height <= attempt.timeout_height + 1 for attempt in ended)
+
+
+def next_sequence(committed: int, taken: Collection[int]) -> int:
+    """The lowest sequence that is neither used in a block nor by a transaction in flight.
+
+    The lowest, because a gap holds up everything behind it.
+    """
+    sequence = committed
+    while sequence in taken:
+        sequence += 1
+    return sequence
+
+
+class After(enum.Enum):
+    """What becomes of a proof whose transaction was refused or failed."""
+
+    #: Read the work again and sign anew, from the next block on.
+    AGAIN = "again"
+    #: Keep the proof and try again after a pause.
+    PAUSE = "pause"
+    GIVE_UP = "give up"
+
+
+def after_failure(what: Disposition, failures: int) -> After:
+    """What becomes of the proof, given the failures in blocks that it has had so far."""
+    if what is Disposition.GIVE_UP:
+        return After.GIVE_UP
+    if what is Disposition.PAUSE:
+        return After.PAUSE  # costs one free transaction per pause at most, and pauses grow
+    if failures >= MAX_FAILURES:
+        return After.GIVE_UP
+    return After.PAUSE if what is Disposition.ALERT else After.AGAIN
+
+
+def pause_blocks(pauses: int) -> int:
+    """Blocks to wait before the next try, after that many pauses in a row (1 or more)."""
+    return MAX_PAUSE_BLOCKS if pauses > 10 else min(MAX_PAUSE_BLOCKS, 1 << pauses)
+
+
+def timeout_at(height: int, blocks: int) -> int:
+    """The last height at which a transaction signed now may land."""
+    return min(height + blocks, MAX_HEIGHT)
+
+
+_SHOWN: Final = {
+    AttemptState.SIGNED: TransactionState.SIGNED,
+    AttemptState.BROADCAST: TransactionState.BROADCAST,
+    AttemptState.INCLUDED: TransactionState.INCLUDED,
+    AttemptState.REJECTED: TransactionState.REJECTED,
+    AttemptState.SUPERSEDED: TransactionState.REJECTED,
+}
+
+
+def transaction_of(attempt: Attempt) -> Transaction:
+    """A stored attempt as its job shows it."""
+    assert attempt.ledger_id is not None, "only a stored attempt is shown"
+    return Transaction(attempt.tx_hash, _SHOWN[attempt.state], attempt.ledger_id, attempt.height, attempt.log)

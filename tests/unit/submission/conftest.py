@@ -1,0 +1,355 @@
+"""A small chain with a mempool that can be told to misbehave, a store in memory, and a lane between the two."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import pytest
+import pytest_asyncio
+
+from coordinator.chain.client import Account, Block, TxAnswer
+from coordinator.core.job import Job, JobState
+from coordinator.store.protocol import JobFilter, LiveAttemptExists, Store
+from coordinator.submission.attempt import Attempt
+from coordinator.submission.keys import SigningKey
+from coordinator.submission.lane import Included, Lane, Outcome, Submission
+from coordinator.submission.outcome import claim_of
+from hashfleet.action import Action, Work
+from hashfleet.difficulty import safe
+from hashfleet.errors import ChainUnavailable, WorkGone
+from hashfleet.proof import Proof, verify
+from hashfleet.rpc.cosmos.tx.v1beta1.tx_pb2 import AuthInfo, TxBody, TxRaw
+from hashfleet.rpc.structs.structs.tx_pb2 import MsgStructBuildComplete, MsgStructOreMinerComplete
+
+KEY = SigningKey(bytes(range(1, 33)))
+#: The height at which a scene starts; works are anchored 30 blocks before, at a range of 25: one zero is enough.
+START = 130
+ANCHOR = 100
+RANGE = 25
+MESSAGES = {
+    "/structs.structs.MsgStructBuildComplete": (Action.BUILD, MsgStructBuildComplete),
+    "/structs.structs.MsgStructOreMinerComplete": (Action.MINE, MsgStructOreMinerComplete),
+}
+
+
+async def nothing(call: str) -> None:
+    """A network and a disk on which nothing happens in between."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A transaction as the chain reads it."""
+
+    tx_hash: str
+    sequence: int
+    timeout_height: int
+    action: Action
+    object_id: str
+    nonce: str
+
+
+def read_transaction(tx_bytes: bytes) -> Sent:
+    raw = TxRaw.FromString(tx_bytes)
+    body = TxBody.FromString(raw.body_bytes)
+    action, kind = MESSAGES[body.messages[0].type_url]
+    message = kind.FromString(body.messages[0].value)
+    return Sent(
+        hashlib.sha256(tx_bytes).hexdigest().upper(),
+        AuthInfo.FromString(raw.auth_info_bytes).signer_infos[0].sequence,
+        body.timeout_height,
+        action,
+        message.structId,
+        message.nonce,
+    )
+
+
+class ScriptedChain:
+    """A chain of one account with the rules that matter to a lane. It fulfils ChainClient."""
+
+    def __init__(self) -> None:
+        self.height = START
+        self.works: dict[tuple[Action, str], Work | Exception] = {}
+        self.sequence = 7
+        self.mempool: list[Sent] = []
+        self.foreign_pending = 0
+        #: Everything that a block holds: hash -> answer.
+        self.included: dict[str, TxAnswer] = {}
+        #: (claim, code) in the order of inclusion; ante failures left out.
+        self.executed: list[tuple[tuple[str, Action, int], int]] = []
+        #: Blocks after which a look-up knows of an inclusion.
+        self.index_lag = 0
+        self.includes = True
+        #: What the next broadcasts meet: "lost before" or "lost after" reaching the mempool, or a refusal.
+        self.next_broadcasts: deque[str | tuple[str, int]] = deque()
+        #: What the next transactions meet in their block: codespace and code.
+        self.next_results: deque[tuple[str, int]] = deque()
+        #: Raised by every call while set.
+        self.trouble: Exception | None = None
+        self.broadcasts: list[bytes] = []
+        self.reads: list[str] = []
+        self.interrupt: Callable[[str], Awaitable[None]] = nothing
+
+    @property
+    def chain_id(self) -> str:
+        return "scripted-1"
+
+    async def connect(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def latest_block(self) -> Block:
+        await self._call("latest_block")
+        return Block(self.height, float(self.height))
+
+    async def blocks(self) -> AsyncIterator[Block]:
+        yield Block(self.height, float(self.height))
+
+    async def check_signer(self, address: str, action: Action, object_id: str) -> None: ...
+
+    async def read_work(self, action: Action, object_id: str) -> Work:
+        await self._call("read_work")
+        self.reads.append(object_id)
+        work = self.works.get((action, object_id), WorkGone(f"{object_id} is no more"))
+        if isinstance(work, Exception):
+            raise work
+        return work
+
+    async def account(self, address: str) -> Account:
+        await self._call("account")
+        assert address == KEY.address
+        return Account(address, 17, self.sequence)
+
+    async def find_transaction(self, tx_hash: str) -> TxAnswer | None:
+        await self._call("find_transaction")
+        answer = self.included.get(tx_hash)
+        return answer if answer and (answer.height or 0) <= self.height - self.index_lag else None
+
+    async def broadcast(self, tx_bytes: bytes) -> TxAnswer:
+        await self._call("broadcast")
+        self.broadcasts.append(tx_bytes)
+        sent = read_transaction(tx_bytes)
+        order = self.next_broadcasts.popleft() if self.next_broadcasts else ""
+        if order == "lost before":
+            raise ChainUnavailable("no answer in time")
+        answer = self._check(sent) if isinstance(order, str) else TxAnswer(sent.tx_hash, order[1], order[0], "refused")
+        if answer.code == 0:
+            self.mempool.append(sent)
+        if order == "lost after":
+            raise ChainUnavailable("no answer in time")
+        await self.interrupt("broadcast answered")
+        return answer
+
+    def _check(self, sent: Sent) -> TxAnswer:
+        expected = self.sequence + self.foreign_pending + len(self.mempool)
+        if any(other.tx_hash == sent.tx_hash for other in self.mempool):
+            return TxAnswer(sent.tx_hash, 19, "sdk", "tx already exists in cache")
+        if sent.timeout_height <= self.height:
+            return TxAnswer(sent.tx_hash, 30, "sdk", "timeout height")
+        if sent.sequence != expected:
+            log = f"account sequence mismatch, expected {expected}, got {sent.sequence}"
+            return TxAnswer(sent.tx_hash, 32, "sdk", log)
+        return TxAnswer(sent.tx_hash, 0, "", "")
+
+    async def _call(self, name: str) -> None:
+        await self.interrupt(name)
+        if self.trouble is not None:
+            raise self.trouble
+
+    # what tests do to it
+
+    def commit(self) -> None:
+        """Commit a block: execute what can be executed, drop what no longer can."""
+        self.height += 1
+        self.sequence += self.foreign_pending if self.includes else 0
+        self.foreign_pending = 0 if self.includes else self.foreign_pending
+        objects: set[str] = set()
+        left: list[Sent] = []
+        for sent in self.mempool:
+            if sent.timeout_height < self.height or sent.sequence < self.sequence:
+                continue
+            if not self.includes or sent.sequence > self.sequence or sent.object_id in objects:
+                left.append(sent)
+                continue
+            objects.add(sent.object_id)
+            self.sequence += 1
+            self._execute(sent)
+        self.mempool = left
+
+    def _execute(self, sent: Sent) -> None:
+        key = sent.action, sent.object_id
+        work = self.works.get(key)
+        codespace, code = self.next_results.popleft() if self.next_results else ("", 0)
+        anchor = work.anchor if isinstance(work, Work) else 0
+        if code == 0 and not isinstance(work, Work):
+            codespace, code = "structs", 1250
+        elif code == 0 and isinstance(work, Work):
+            zeros = verify(work.prefix, sent.nonce).zeros
+            if zeros < safe(self.height - work.anchor, work.range):
+                codespace, code = "structs", 1800
+            elif sent.action is Action.BUILD:
+                del self.works[key]
+            else:
+                self.works[key] = replace(work, anchor=self.height)
+        self.included[sent.tx_hash] = TxAnswer(sent.tx_hash, code, codespace, "as executed", height=self.height)
+        self.executed.append(((sent.object_id, sent.action, anchor), code))
+
+    def rival_completes(self, action: Action, object_id: str) -> None:
+        """Somebody else's proof lands first."""
+        work = self.works[action, object_id]
+        assert isinstance(work, Work)
+        if action is Action.BUILD:
+            del self.works[action, object_id]
+        else:
+            self.works[action, object_id] = replace(work, anchor=self.height)
+
+    def sent_objects(self) -> list[str]:
+        return [read_transaction(tx_bytes).object_id for tx_bytes in self.broadcasts]
+
+
+class MemoryStore:
+    """The ledger part of a Store, kept in memory across restarts of the lane. It enforces the claim as SQL does."""
+
+    def __init__(self) -> None:
+        self.rows: list[Attempt] = []
+        self.interrupt: Callable[[str], Awaitable[None]] = nothing
+
+    async def add_attempt(self, attempt: Attempt) -> Attempt:
+        await self.interrupt("add_attempt")
+        if any(row.state.live and claim_of(row.work) == claim_of(attempt.work) for row in self.rows):
+            raise LiveAttemptExists("live already")
+        stored = replace(attempt, ledger_id=len(self.rows) + 1)
+        self.rows.append(stored)
+        await self.interrupt("add_attempt done")
+        return stored
+
+    async def update_attempt(self, attempt: Attempt) -> None:
+        await self.interrupt("update_attempt")
+        assert attempt.ledger_id is not None
+        self.rows[attempt.ledger_id - 1] = attempt
+        await self.interrupt("update_attempt done")
+
+    async def live_attempts(self) -> list[Attempt]:
+        await self.interrupt("live_attempts")
+        return [row for row in self.rows if row.state.live]
+
+    async def attempts_of(self, job_id: str) -> list[Attempt]:
+        await self.interrupt("attempts_of")
+        return [row for row in self.rows if row.job_id == job_id]
+
+    # A lane keeps no jobs; these are here so that this is a whole Store.
+    async def save_jobs(self, jobs: list[Job]) -> None: ...
+
+    async def unfinished_jobs(self) -> list[Job]:
+        return []
+
+    async def job(self, job_id: str) -> Job | None:
+        return None
+
+    async def list_jobs(self, which: JobFilter, limit: int, after: tuple[float, str] | None) -> list[Job]:
+        return []
+
+    async def count_jobs(self) -> dict[JobState, int]:
+        return {}
+
+    async def close(self) -> None: ...
+
+
+def find_proof(work: Work, zeros: int) -> Proof:
+    """A proof with exactly that many zeros."""
+    return next(proof for nonce in range(10**7) if (proof := verify(work.prefix, str(nonce))).zeros == zeros)
+
+
+class Scene:
+    """A chain, a ledger, a lane that runs, and what the lane told."""
+
+    def __init__(self, chain: ScriptedChain, store: Store, ledger: MemoryStore) -> None:
+        self.chain, self.store, self.ledger = chain, store, ledger
+        self.told: list[Outcome] = []
+        self.lane: Lane
+        self.task: asyncio.Task[None]
+
+    async def start(self) -> None:
+        self.lane = Lane(self.chain, self.store, KEY, clock=lambda: 1000.0 + self.chain.height, on_outcome=self._hear)
+        await self.lane.recover()
+        self.task = asyncio.create_task(self.lane.run())
+        self.lane.block_seen(self.chain.height)
+
+    async def _hear(self, outcome: Outcome) -> None:
+        self.told.append(outcome)
+
+    async def settle(self) -> None:
+        """Let the lane do all it can; with a chain and a ledger in memory nothing waits for anything else."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+        if self.task.done():
+            self.task.result()
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    async def restart(self) -> None:
+        await self.stop()
+        await self.start()
+        await self.settle()
+
+    async def block(self, count: int = 1) -> None:
+        """Commit blocks, one after the other, and let the lane act on each."""
+        for _ in range(count):
+            self.chain.commit()
+            self.lane.block_seen(self.chain.height)
+            await self.settle()
+
+    def pose(
+        self, number: int, *, action: Action = Action.MINE, zeros: int = 1, priority: int = 2, anchor: int = ANCHOR
+    ) -> Submission:
+        """Let the chain pose a puzzle, and find its proof."""
+        work = Work(action, f"5-{number}", anchor, RANGE)
+        self.chain.works[action, work.object_id] = work
+        return Submission(f"pow_{number}", work, find_proof(work, zeros), priority)
+
+    async def submit(self, *submissions: Submission) -> None:
+        for submission in submissions:
+            self.lane.submit(submission)
+        await self.settle()
+
+    def of(self, job_id: str) -> list[str]:
+        """The kinds of outcome told of a job, in order."""
+        return [type(outcome).__name__ for outcome in self.told if outcome.job_id == job_id]
+
+    @property
+    def included(self) -> list[str]:
+        return [outcome.job_id for outcome in self.told if isinstance(outcome, Included)]
+
+
+@pytest.fixture
+def chain() -> ScriptedChain:
+    return ScriptedChain()
+
+
+@pytest.fixture
+def ledger() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest_asyncio.fixture
+async def scene(chain: ScriptedChain, ledger: MemoryStore) -> AsyncIterator[Scene]:
+    scene = Scene(chain, ledger, ledger)
+    await scene.start()
+    yield scene
+    await scene.stop()
+
+
+@pytest.fixture
+def make_scene() -> Callable[[], Scene]:
+    """A scene that is not started yet."""
+
+    def make() -> Scene:
+        ledger = MemoryStore()
+        return Scene(ScriptedChain(), ledger, ledger)
+
+    return make
