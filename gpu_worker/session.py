@@ -33,6 +33,8 @@ CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 64 * 1024),
     # The coordinator stands in one's own network: an http_proxy meant for the internet would only break the way.
     ("grpc.enable_http_proxy", 0),
+    # Channels share their failed connections, and gRPC's own pauses, unless told not to; the worker has its own pauses.
+    ("grpc.use_local_subchannel_pool", 1),
     # With keepalive on, gRPC has the kernel close a connection on which sent data stays unacknowledged for the timeout
     # (TCP_USER_TIMEOUT), and the worker always has progress or heartbeats under way. The pings themselves are not
     # needed; they are as rare as every gRPC server allows by default (one in 300 s).

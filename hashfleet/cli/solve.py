@@ -18,6 +18,8 @@ from hashfleet.cli.quantity import show_count, show_rate, show_seconds
 from hashfleet.difficulty import MAX_DIFFICULTY, expected_hashes
 from hashfleet.errors import InvalidInput
 
+logger = logging.getLogger(__name__)
+
 #: A search that is expected to take longer is not begun without --force.
 LONGEST_WAIT_SECONDS = 365.25 * 86400
 #: How often the progress line is drawn; also how soon Ctrl-C is seen.
@@ -95,6 +97,9 @@ def _run(search: OfflineSearch, zeros: int, rate: float) -> bool:
     search.start()
     with console.status("hashing ...") if sys.stderr.isatty() else nullcontext() as status:
         try:
+            logger.info(
+                "searching; expected to take %s at %s", show_seconds(expected_hashes(zeros) / rate), show_rate(rate)
+            )
             while not search.wait(_REDRAW_SECONDS):
                 if status is not None:
                     measured = search.hashes / search.seconds if search.hashes else rate
