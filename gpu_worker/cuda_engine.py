@@ -133,7 +133,7 @@ class CudaEngine:
         """Hash one stretch; see `hit_buffer.Launch`."""
         # The current device and stream belong to the thread, and each batch may be asked for by another one.
         with self._gpu, self._stream:
-            self._found[:1].fill(0)
+            self._found.data.memset_async(0, self._found.itemsize)  # the count; no kernel of CuPy's own to compile
             arguments = (parameters, np.uint64(start), np.uint32(count), np.uint32(self._capacity), self._found)
             kernel((-(-count // _GROUP_SIZE),), (_GROUP_SIZE,), arguments)
             event = self._stream.record()

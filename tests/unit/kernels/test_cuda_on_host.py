@@ -57,6 +57,15 @@ class HostArray(np.ndarray):
     def get(self) -> np.ndarray:
         return np.array(self)
 
+    @property
+    def data(self) -> object:
+        """What CuPy calls a memory pointer."""
+
+        def memset_async(value: int, size: int) -> None:
+            ctypes.memset(self.ctypes.data, value, size)
+
+        return types.SimpleNamespace(memset_async=memset_async)
+
 
 class HostKernel:
     """A kernel that runs its threads one after the other."""
