@@ -83,6 +83,11 @@ class Subscriptions:
             result |= {"index": tx.index} if tx.index else {}  # CometBFT leaves a zero out here
             self._offer("Tx", {"TxResult": result}, tx_events(tx))
 
+    def close(self) -> None:
+        """End all connections."""
+        for connection in self.connections:
+            connection.end(1001)
+
     def _offer(self, kind: str, value: Json, events: EventMap) -> None:
         data = {"type": f"tendermint/event/{kind}", "value": value}
         for connection in self.connections:
@@ -94,7 +99,8 @@ class Connection:
 
     def __init__(self) -> None:
         self.queries: dict[str, tuple[EventQuery, Any]] = {}
-        self.too_slow = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.close_code = 1000
         self._waiting: asyncio.Queue[Json] = asyncio.Queue(MAX_WAITING)
 
     def offer(self, data: Json, events: EventMap) -> None:
@@ -107,7 +113,12 @@ class Connection:
         try:
             self._waiting.put_nowait(message)
         except asyncio.QueueFull:
-            self.too_slow.set()
+            self.end(1013)
+
+    def end(self, close_code: int) -> None:
+        """Have the connection closed: 1013 if the client is too slow, 1001 when the node stops."""
+        self.close_code = close_code
+        self.ended.set()
 
     async def next(self) -> Json:
         """The next message to write."""
@@ -143,7 +154,7 @@ class RpcApp:
 
     def __init__(self, chain: Chain, version: str) -> None:
         self._methods = RpcMethods(chain, version)
-        self._subscriptions = Subscriptions(chain)
+        self.subscriptions = Subscriptions(chain)
 
     def asgi(self) -> Starlette:
         return Starlette(
@@ -182,27 +193,27 @@ class RpcApp:
         return JSONResponse(self._dispatch(parsed, None))
 
     async def _websocket(self, websocket: WebSocket) -> None:
-        if len(self._subscriptions.connections) >= MAX_CLIENTS:
+        if len(self.subscriptions.connections) >= MAX_CLIENTS:
             await websocket.close(1013)
             return
         await websocket.accept()
         connection = Connection()
-        self._subscriptions.connections.add(connection)
+        self.subscriptions.connections.add(connection)
         parts = [
             asyncio.create_task(self._read(websocket, connection)),
             asyncio.create_task(self._write(websocket, connection)),
-            asyncio.create_task(connection.too_slow.wait()),
+            asyncio.create_task(connection.ended.wait()),
         ]
         try:
             await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._subscriptions.connections.discard(connection)
+            self.subscriptions.connections.discard(connection)
             for part in parts:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
             if websocket.application_state is WebSocketState.CONNECTED:
                 with contextlib.suppress(RuntimeError, WebSocketDisconnect, OSError):  # it may be gone already
-                    await websocket.close(1013 if connection.too_slow.is_set() else 1000)
+                    await websocket.close(connection.close_code)
 
     async def _read(self, websocket: WebSocket, connection: Connection) -> None:
         with contextlib.suppress(WebSocketDisconnect):
@@ -251,14 +262,15 @@ class RpcServer:
 
     def __init__(self, chain: Chain, version: str, listener: socket.socket) -> None:
         self._listener = listener
+        self._app = RpcApp(chain, version)
         config = uvicorn.Config(
-            RpcApp(chain, version).asgi(),
+            self._app.asgi(),
             log_config=None,
             log_level="warning",
             access_log=False,
             lifespan="off",
             ws_max_size=MAX_BODY_BYTES,
-            timeout_graceful_shutdown=0,
+            timeout_graceful_shutdown=1,
         )
         self._server = _Quiet(config)
         self._task: asyncio.Task[None] | None = None
@@ -273,6 +285,7 @@ class RpcServer:
 
     async def stop(self) -> None:
         if self._task is not None:
+            self._app.subscriptions.close()
             self._server.should_exit = True
             await self._task
         self._listener.close()

@@ -6,7 +6,6 @@ what it sent. What was in the mempool is lost, as it is on a node. It outlives a
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def write(path: Path, chain: Chain) -> None:
     snapshot = Snapshot(FORMAT, chain.chain_id, chain.state, chain.blocks()[-BLOCKS_WRITTEN:])
     beside = path.with_name(path.name + ".new")
     beside.write_bytes(_SNAPSHOT.dump_json(snapshot))
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def read(path: Path) -> Snapshot | None:
