@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
-# What to do where no OpenCL CPU platform is there and none can be installed: `require` fails, `skip` tests without.
-OPENCL ?= require
+# Where an OpenCL CPU platform or a C++ compiler is missing: `require` installs it or fails, `skip` tests without.
+PREREQUISITES ?= require
 LOCK_ARGS ?=
 
 # Stamps: an install is redone only when a lock or pyproject.toml is newer.
@@ -32,8 +32,8 @@ demo: $(RUNTIME) ## Chain, coordinator and worker on this machine: one proof, mi
 	@$(BIN)/hashfleet up --demo --once $(DEMO_ARGS)
 
 test: $(DEV) ## Every test
-	@tools/opencl_platform.sh $(BIN)/python $(OPENCL)
-	@HASHFLEET_OPENCL=$(OPENCL) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@tools/test_prerequisites.sh $(BIN)/python $(PREREQUISITES)
+	@HASHFLEET_PREREQUISITES=$(PREREQUISITES) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(DEV) ## Style, types, import directions, protos; needs no network once installed
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,24 @@ def opencl_cpu_platforms() -> list[str]:
     return [f"{p.name} {p.version}" for p in platforms if any(d.type & cpu for d in p.get_devices())]
 
 
-def pytest_report_header() -> str:
-    """Say at the top of every run whether the OpenCL engine is tested."""
-    found = opencl_cpu_platforms()
-    return "OpenCL on CPU: " + (", ".join(found) if found else "NONE HERE, so the OpenCL engine is NOT tested")
+def cxx_compiler() -> str | None:
+    """Path of the C++ compiler, which runs the CUDA kernel's arithmetic on the host."""
+    return shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+
+
+def pytest_report_header() -> list[str]:
+    """Say at the top of every run whether the GPU kernels are tested, and on what."""
+    platforms = ", ".join(opencl_cpu_platforms())
+    return [
+        f"OpenCL kernels: {platforms or 'NOT TESTED, no OpenCL CPU platform here'}",
+        f"CUDA kernel on the host: {cxx_compiler() or 'NOT TESTED, no C++ compiler here'}",
+    ]
 
 
 def pytest_sessionstart() -> None:
-    """`make test` and CI set HASHFLEET_OPENCL=require: a run that could not test OpenCL must not pass by skipping."""
-    if os.environ.get("HASHFLEET_OPENCL") == "require" and not opencl_cpu_platforms():
-        pytest.exit("HASHFLEET_OPENCL=require, but there is no OpenCL CPU platform; see `make test`", returncode=1)
+    """`make test` and CI set HASHFLEET_PREREQUISITES=require: such a run must not pass by skipping."""
+    if os.environ.get("HASHFLEET_PREREQUISITES") == "require":
+        if not opencl_cpu_platforms():
+            pytest.exit("prerequisites are required, but there is no OpenCL CPU platform", returncode=1)
+        if not cxx_compiler():
+            pytest.exit("prerequisites are required, but there is no C++ compiler", returncode=1)
