@@ -277,7 +277,7 @@ class ScriptedRpc:
         self.connections.discard(connection)
 
     async def wait_for_subscriptions(self, count: int) -> None:
-        async with self.subscribed:
+        async with asyncio.timeout(20), self.subscribed:
             await self.subscribed.wait_for(lambda: self.subscriptions >= count)
 
     async def announce(self, height: int, **changes: Any) -> None:

@@ -40,7 +40,8 @@ NESTINGS: dict[str, Any] = {
                     "block": {
                         "evidence": {"evidence": [{"signed_header": {"header": header(height="5")}}]},
                         "header": HEADER,
-                    }
+                    },
+                    "later": {"evidence": {"header": header(height="6")}},
                 }
             }
         }
