@@ -63,7 +63,10 @@ class Changes:
         self.events.append(typed("EventFleet", "fleet", records.fleet_record(self.state, fleet)))
 
     def go_online(self, struct: Struct) -> None:
-        """Put a built struct online: its ore clock starts, its shield counts, a Command Ship ends vulnerability."""
+        """Put a built struct online: it draws power, its ore clock starts, its shield counts.
+
+        A Command Ship that comes online ends the vulnerability of its owner's planet.
+        """
         kind = self.state.struct_types[struct.type]
         self.put_struct(
             replace(
@@ -74,7 +77,7 @@ class Changes:
             )
         )
         if not struct.online:
-            self._add_shield(struct, kind.shield)
+            self._add_draw_and_shield(struct, kind.passive_draw, kind.shield)
         self._settle_command_ship(struct)
 
     def go_offline(self, struct: Struct, *, destroyed: bool = False) -> None:
@@ -92,7 +95,7 @@ class Changes:
             )
         )
         if struct.online:
-            self._add_shield(struct, -kind.shield)
+            self._add_draw_and_shield(struct, -kind.passive_draw, -kind.shield)
         self._settle_command_ship(struct)
 
     def send_fleet(self, fleet: Fleet, planet_id: str) -> None:
@@ -130,7 +133,9 @@ class Changes:
         if self.state.fleets[owner.fleet_id].command_struct == struct.id:
             self.settle_raid_clock(owner.planet_id)
 
-    def _add_shield(self, struct: Struct, shield: int) -> None:
+    def _add_draw_and_shield(self, struct: Struct, draw: int, shield: int) -> None:
+        owner = self.state.players[struct.owner]
+        self.put_player(replace(owner, structs_load=owner.structs_load + draw))
         if shield:
             planet = self.state.planets[struct.location_id]
             self.put_planet(replace(planet, shield=planet.shield + shield))

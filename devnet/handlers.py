@@ -42,7 +42,6 @@ def _build(changes: Changes, message: Completion) -> Message:
         _refuse(1201, f"capacity_exceeded: struct {struct.id} draws {kind.passive_draw} more than {owner.id} has")
     zeros = _check_proof(changes, message, struct.block_start_build, kind.build_range)
 
-    changes.put_player(replace(owner, structs_load=owner.structs_load + kind.passive_draw))
     changes.go_online(replace(struct, status=struct.status | StructStatus.MATERIALIZED | StructStatus.BUILT))
     _accepted(changes, message, zeros)
     return tx_pb2.MsgStructStatusResponse(struct=records.struct_record(changes.state, struct))

@@ -106,8 +106,12 @@ class Devnet:
         self._rpc = RpcServer(self.chain, VERSION, listener)
         self._grpc = server
         self._bound = (grpc_port, listener.getsockname()[1])
-        await server.start()
-        await self._rpc.start()
+        try:
+            await server.start()
+            await self._rpc.start()
+        except BaseException:
+            await self.stop()
+            raise
         if self._interval is not None:
             self._clock = asyncio.create_task(self._tick(self._interval))
 
@@ -200,7 +204,11 @@ class Devnet:
         due = loop.time() + interval
         while True:
             await asyncio.sleep(max(0.0, due - loop.time()))
-            block = self._produce()
+            try:
+                block = self._produce()
+            except HashfleetError as error:
+                logger.error("The chain makes no more blocks: %s", error)
+                raise
             if block.txs:
                 logger.info("Block %d holds %d transactions", block.height, len(block.txs))
             due = max(due + interval, loop.time())  # a late block is not made up for by a burst

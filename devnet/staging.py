@@ -119,7 +119,6 @@ class Stage:
             self._changes.put_struct(replace(struct, block_start_build=start))
             return
         struct = replace(struct, status=struct.status | StructStatus.BUILT)
-        self._changes.put_player(replace(owner, structs_load=owner.structs_load + kind.passive_draw))
         fleet = self._state.fleets[owner.fleet_id]
         if struct_type == COMMAND_SHIP and not fleet.command_struct:
             self._changes.put_fleet(replace(fleet, command_struct=struct_id))

@@ -43,6 +43,19 @@ def test_a_built_struct_is_built_and_online_and_its_ore_clock_starts(world):
     assert struct.block_start_build == RIPE  # completion leaves it
 
 
+def test_a_struct_draws_power_while_it_is_online(world):
+    loads = []
+    for write in (
+        lambda stage: stage.add_struct("5-1", TANK, "1-11", Condition.ONLINE),
+        lambda stage: stage.set_condition("5-1", Condition.OFFLINE),
+        lambda stage: stage.set_condition("5-1", Condition.ONLINE),
+        lambda stage: stage.set_condition("5-1", Condition.DESTROYED),
+    ):
+        world.stage(write)
+        loads.append(world.chain.state.players["1-11"].structs_load)
+    assert loads == [50_000, 0, 50_000, 0]
+
+
 def test_a_refinery_starts_the_refining_clock_only(world):
     world.stage(lambda stage: stage.add_struct("5-1", REFINERY, "1-11", anchor=RIPE))
     world.complete(Action.BUILD, "5-1", RIPE)
