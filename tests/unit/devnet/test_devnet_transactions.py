@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode
+from pathlib import Path
 
 import pytest
 from google.protobuf.any_pb2 import Any as ProtoAny
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from devnet.transactions import TxError, address_of, decode, signature_is_valid, tx_hash
 from hashfleet.action import Action
 from hashfleet.rpc.cosmos.tx.v1beta1 import tx_pb2
 
 COMPLETIONS = range(4)
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors.json").read_text())["tx"]["vectors"]
 
 
 @pytest.mark.parametrize("number", COMPLETIONS)
@@ -122,3 +127,18 @@ def test_a_signature_that_cannot_be_one_is_refused_without_an_exception(owner, s
 
 def test_the_hash_is_upper_case_sha256_of_the_bytes():
     assert tx_hash(b"") == "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855"
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_damaged_transaction_is_refused_or_decoded_but_never_breaks_the_decoder(data):
+    good = b64decode(VECTORS[data.draw(st.integers(0, 4))]["tx_bytes_base64"])
+    at = data.draw(st.integers(0, len(good)))
+    cut = data.draw(st.integers(0, 8))
+    damaged = good[:at] + data.draw(st.binary(max_size=16)) + good[at + cut :]
+    try:
+        tx = decode(damaged)
+    except TxError as error:
+        assert error.codespace == "sdk"
+    else:
+        assert tx.raw == damaged
