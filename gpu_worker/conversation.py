@@ -262,7 +262,7 @@ class Conversation:
         known = verdict.rejected in pb.RejectReason.values()
         reason = pb.RejectReason.Name(verdict.rejected) if known else str(verdict.rejected)
         reason = reason.removeprefix("REJECT_REASON_").lower().replace("_", " ")
-        level = logging.INFO if verdict.rejected in _HARMLESS else logging.ERROR
+        level = logging.INFO if verdict.rejected in _HARMLESS else logging.WARNING
         logger.log(level, "hit rejected as %s: nonce %s", reason, _shown(verdict.nonce))
 
 

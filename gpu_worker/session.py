@@ -107,7 +107,7 @@ class Session:
                 await asyncio.wait([others[0]], timeout=CLOSE_SECONDS)
                 return
             for task in done:
-                task.result()  # raises
+                task.result()  # raises, unless the coordinator asked the worker to go and ended the stream itself
         finally:
             for task in (writing, *others):
                 task.cancel()
@@ -116,6 +116,8 @@ class Session:
     async def _read(self, call: _Call) -> None:
         while isinstance(message := await call.read(), pb.ConnectResponse):
             self._send(self._conversation.receive(message))
+        if self._conversation.told_to_go is not None:
+            return  # it said goodbye before it ended the stream
         raise CoordinatorUnavailable(await self._ended(call))
 
     async def _write(self, call: _Call) -> None:

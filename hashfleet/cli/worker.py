@@ -17,8 +17,10 @@ from rich.table import Table
 from gpu_worker.device_runner import ReadyEngine
 from gpu_worker.worker import Worker
 from hashfleet.cli import engines
+from hashfleet.cli.connection import coordinator_option
+from hashfleet.cli.logs import configure_logging
 from hashfleet.cli.quantity import show_rate
-from hashfleet.client import DEFAULT_ADDRESS, FleetClient
+from hashfleet.client import FleetClient
 from hashfleet.engine import DeviceInfo
 from hashfleet.errors import InvalidInput
 
@@ -28,9 +30,7 @@ MAX_NAME_LENGTH = 100
 
 
 @click.command()
-@click.option(
-    "--coordinator", metavar="HOST:PORT", default=DEFAULT_ADDRESS, show_default=True, help="Whom to work for."
-)
+@coordinator_option
 @click.option("--name", help="How the fleet shows this worker; the host name if not given.")
 @engines.engine_options
 @click.option("--list-devices", is_flag=True, help="Test every device, show it with its measured rate, and exit.")
@@ -51,11 +51,7 @@ def command(
 
     Ctrl-C or SIGTERM gives the leases back and exits; a second one exits at once.
     """
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
-    logging.getLogger("grpc").setLevel(logging.WARNING)
+    configure_logging(verbose)
     options = engines.read_options(engine, devices, cpu_processes, niceness)
     if list_devices:
         _show(engines.survey(options), as_json)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -244,6 +247,39 @@ async def test_a_drain_of_the_coordinator_gives_the_leases_back_and_the_worker_r
     assert await link.hear("heartbeat") is None
     again = await coordinator.next_link()
     assert (await again.greet()).worker_id == worker.worker_id
+
+
+async def test_a_coordinator_that_says_why_it_goes_and_ends_the_stream_at_once_is_quoted_in_the_log(
+    coordinator: ScriptedCoordinator, work: Any, stepped: ScriptedEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    work(stepped)
+    link = await coordinator.next_link()
+    await link.greet()
+    link.say(lease=lease(count=10**12))
+    with caplog.at_level(logging.INFO):
+        link.say(drain=pb.Drain(reason="the job database is full"))
+        link.hang_up()
+        again = await coordinator.next_link()
+    await again.greet()
+    assert "disconnected as the coordinator asked: the job database is full" in caplog.text
+
+
+async def test_the_kernel_closes_a_connection_whose_data_is_not_acknowledged(
+    coordinator: ScriptedCoordinator, work: Any, engine: ScriptedEngine
+) -> None:
+    work(engine)
+    link = await coordinator.next_link()
+    await link.greet()
+    port = int(coordinator.address.rpartition(":")[2])
+    limits = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            with socket.socket(fileno=os.dup(int(descriptor.name))) as found:
+                if found.family in (socket.AF_INET, socket.AF_INET6) and found.getpeername()[1] == port:
+                    limits.append(found.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+        except OSError:  # not a socket, or one that is not connected
+            continue
+    assert limits == [20_000]
 
 
 async def test_a_device_taken_out_is_missing_from_the_next_hello_while_the_others_go_on(
