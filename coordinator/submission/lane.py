@@ -97,7 +97,7 @@ class _Proof:
     not_before: int = 0
     #: Times that its turn came and led to no transaction; others of its priority go first.
     set_backs: int = 0
-    #: Its transactions that failed in a block.
+    #: Its transactions that failed in a block, those apart that came while the object took no proof.
     failures: int = 0
     #: Pauses in a row that the chain's answers to its transactions made.
     pauses: int = 0
@@ -327,7 +327,7 @@ class Lane:
             return
         failed = _answered(attempt, AttemptState.REJECTED, answer)
         await self._end(proof, failed)
-        proof.failures += 1
+        proof.failures += disposition(answer) is not Disposition.PAUSE
         logger.warning(
             "Transaction %s failed in block %d with %s %d: %s",
             attempt.tx_hash,

@@ -20,7 +20,7 @@ from coordinator.submission.lane import Included, Lane, Outcome, Submission
 from coordinator.submission.outcome import claim_of
 from hashfleet.action import Action, Work
 from hashfleet.difficulty import safe
-from hashfleet.errors import ChainUnavailable, WorkGone
+from hashfleet.errors import ChainUnavailable, WorkGone, WorkPaused
 from hashfleet.proof import Proof, verify
 from hashfleet.rpc.cosmos.tx.v1beta1.tx_pb2 import AuthInfo, TxBody, TxRaw
 from hashfleet.rpc.structs.structs.tx_pb2 import MsgStructBuildComplete, MsgStructOreMinerComplete
@@ -78,13 +78,15 @@ class ScriptedChain:
         self.foreign_pending = 0
         #: Everything that a block holds: hash -> answer.
         self.included: dict[str, TxAnswer] = {}
-        #: (claim, code) in the order of inclusion; ante failures left out.
-        self.executed: list[tuple[tuple[str, Action, int], int]] = []
+        #: (hash, code) in the order of inclusion; ante failures left out.
+        self.executed: list[tuple[str, int]] = []
         #: Blocks after which a look-up knows of an inclusion.
         self.index_lag = 0
         self.includes = True
         #: What the next broadcasts meet: "lost before" or "lost after" reaching the mempool, or a refusal.
         self.next_broadcasts: deque[str | tuple[str, int]] = deque()
+        #: Objects that somebody else attempts in every block, so that there is no room for ours.
+        self.crowded: set[str] = set()
         #: What the next transactions meet in their block: codespace and code.
         self.next_results: deque[tuple[str, int]] = deque()
         #: Raised by every call while set.
@@ -152,6 +154,8 @@ class ScriptedChain:
         if sent.sequence != expected:
             log = f"account sequence mismatch, expected {expected}, got {sent.sequence}"
             return TxAnswer(sent.tx_hash, 32, "sdk", log)
+        if sent.object_id in self.crowded:
+            return TxAnswer(sent.tx_hash, 2031, "structs-ante", "object already attempted this block")
         return TxAnswer(sent.tx_hash, 0, "", "")
 
     async def _call(self, name: str) -> None:
@@ -183,9 +187,8 @@ class ScriptedChain:
         key = sent.action, sent.object_id
         work = self.works.get(key)
         codespace, code = self.next_results.popleft() if self.next_results else ("", 0)
-        anchor = work.anchor if isinstance(work, Work) else 0
         if code == 0 and not isinstance(work, Work):
-            codespace, code = "structs", 1250
+            codespace, code = "structs", 1650 if isinstance(work, WorkPaused) else 1250
         elif code == 0 and isinstance(work, Work):
             zeros = verify(work.prefix, sent.nonce).zeros
             if zeros < safe(self.height - work.anchor, work.range):
@@ -195,7 +198,7 @@ class ScriptedChain:
             else:
                 self.works[key] = replace(work, anchor=self.height)
         self.included[sent.tx_hash] = TxAnswer(sent.tx_hash, code, codespace, "as executed", height=self.height)
-        self.executed.append(((sent.object_id, sent.action, anchor), code))
+        self.executed.append((sent.tx_hash, code))
 
     def rival_completes(self, action: Action, object_id: str) -> None:
         """Somebody else's proof lands first."""

@@ -189,6 +189,13 @@ async def test_an_object_that_is_refused_again_and_again_does_not_hold_up_the_ot
     assert scene.included == ["pow_2"]
 
 
+async def test_objects_that_are_always_crowded_out_let_others_of_their_priority_pass(scene: Scene) -> None:
+    scene.chain.crowded = {"5-0", "5-1", "5-2"}
+    await scene.submit(*(scene.pose(number) for number in range(6)))
+    await scene.block(4)
+    assert set(scene.included) == {"pow_3", "pow_4", "pow_5"}
+
+
 async def test_a_node_that_refuses_everything_is_asked_twice_a_block(scene: Scene) -> None:
     scene.chain.next_broadcasts.extend([("sdk", 20)] * 4)  # mempool full
     await scene.submit(*(scene.pose(number) for number in range(10)))
@@ -233,6 +240,33 @@ async def test_a_transaction_that_the_mempool_forgot_is_sent_again_with_the_same
     assert scene.included == ["pow_1"]
     assert len(scene.chain.broadcasts) == 2
     assert len(set(scene.chain.broadcasts)) == 1
+
+
+async def test_an_admitted_transaction_is_given_two_blocks_before_it_is_offered_again(scene: Scene) -> None:
+    scene.chain.includes = False
+    await scene.submit(scene.pose(1))
+    await scene.block()
+    assert len(scene.chain.broadcasts) == 1
+    await scene.block()
+    assert len(scene.chain.broadcasts) == 2
+    assert scene.of("pow_1") == ["Signed", "Broadcast"]
+
+
+async def test_an_unreadable_look_up_of_one_transaction_holds_up_no_other(scene: Scene) -> None:
+    await scene.submit(scene.pose(1), scene.pose(2))
+    look_ups = []
+
+    async def garble_the_first(call: str) -> None:
+        if call == "find_transaction":
+            look_ups.append(call)
+            if len(look_ups) == 1:
+                raise BadChainAnswer("the code is missing")
+
+    scene.chain.interrupt = garble_the_first
+    await scene.block()
+    assert scene.included == ["pow_2"]
+    await scene.block()
+    assert scene.included == ["pow_2", "pow_1"]
 
 
 async def test_a_crash_between_signing_and_broadcast_sends_the_stored_bytes(scene: Scene) -> None:
@@ -287,6 +321,32 @@ async def test_a_crash_between_ledger_and_coordinator_still_reports_the_inclusio
     await scene.submit(submission)
     assert scene.of("pow_1") == ["Included"]
     assert len(scene.chain.broadcasts) == 1
+
+
+async def test_the_ledger_is_believed_before_a_node_that_lags(scene: Scene) -> None:
+    submission = scene.pose(1)
+    await scene.submit(submission)
+    await scene.block()
+    scene.told.clear()
+    scene.chain.works[Action.MINE, "5-1"] = submission.work  # a node that does not know of the inclusion yet
+    await scene.restart()
+    await scene.submit(submission)
+    assert scene.of("pow_1") == ["Included"]
+    assert len(scene.chain.broadcasts) == 1
+
+
+async def test_after_a_restart_a_refusal_proves_nothing_about_the_stored_bytes(scene: Scene) -> None:
+    scene.chain.includes = False
+    scene.chain.next_broadcasts.append("lost after")
+    await scene.submit(scene.pose(1))
+    await scene.stop()
+    scene.chain.next_broadcasts.append(("structs-ante", 2031))
+    await scene.start()
+    await scene.settle()
+    assert [row.state.live for row in scene.ledger.rows] == [True]
+    scene.chain.includes = True
+    await scene.block()
+    assert scene.included == ["pow_1"]
 
 
 async def test_a_live_attempt_of_another_job_for_the_same_anchor_is_followed(scene: Scene) -> None:
@@ -436,6 +496,23 @@ async def test_a_lagging_node_does_not_make_an_attempt_superseded(scene: Scene) 
     scene.lane.block_seen(START + 30)  # told by another node; the one that is asked is behind
     await scene.settle()
     assert [row.state for row in scene.ledger.rows] == [AttemptState.BROADCAST]
+
+
+async def test_an_inclusion_that_shows_only_in_the_last_look_up_counts(scene: Scene) -> None:
+    submission = scene.pose(1)
+    await scene.submit(submission)
+    scene.chain.index_lag = 99
+    await scene.block()
+    scene.chain.works[Action.MINE, "5-1"] = submission.work  # and the work is read from a node that lags
+
+    async def indexed(call: str) -> None:
+        if call == "latest_block":
+            scene.chain.index_lag = 0
+
+    scene.chain.interrupt = indexed
+    await scene.block()
+    assert scene.of("pow_1") == ["Signed", "Broadcast", "Included"]
+    assert [row.state for row in scene.ledger.rows] == [AttemptState.INCLUDED]
 
 
 async def test_a_transaction_that_lands_in_its_last_block_counts(scene: Scene) -> None:

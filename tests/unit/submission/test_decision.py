@@ -1,0 +1,171 @@
+"""What a lane decides, table by table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.submission.attempt import Attempt, AttemptState
+from coordinator.submission.decision import (
+    MAX_FAILURES,
+    MAX_PAUSE_BLOCKS,
+    After,
+    Fitness,
+    Flight,
+    Follow,
+    after_failure,
+    follow,
+    judge,
+    may_surface,
+    next_sequence,
+    pause_blocks,
+    ripe_at,
+    timeout_at,
+    transaction_of,
+)
+from coordinator.submission.verdict import Disposition
+from hashfleet.action import MAX_HEIGHT, Action, Work
+from hashfleet.difficulty import safe
+from hashfleet.proof import Proof
+
+WORK = Work(Action.MINE, "5-1", anchor=1000, range=700)
+
+
+def proof_of(zeros: int) -> Proof:
+    return Proof("1", "0" * zeros + "f" * (64 - zeros))
+
+
+def attempt(state: AttemptState = AttemptState.BROADCAST) -> Attempt:
+    return Attempt("pow_1", WORK, proof_of(5), "structs1", 17, 7, b"tx", "AB", 1520, state, 1.0, 1.0, ledger_id=3)
+
+
+@given(zeros=st.integers(1, 20), height=st.integers(1001, 3000), range_=st.integers(2, 5000))
+def test_a_proof_is_good_exactly_when_the_next_block_asks_for_no_more_than_it_has(
+    zeros: int, height: int, range_: int
+) -> None:
+    work = replace(WORK, range=range_)
+    expected = Fitness.GOOD if safe(height + 1 - work.anchor, range_) <= zeros else Fitness.EARLY
+    assert judge(work, proof_of(zeros), work, height).fitness is expected
+
+
+@given(zeros=st.integers(1, 20), range_=st.integers(2, 5000))
+def test_ripe_at_is_the_first_height_at_which_a_proof_is_good(zeros: int, range_: int) -> None:
+    work = replace(WORK, range=range_)
+    ripe = ripe_at(work, proof_of(zeros))
+    assert judge(work, proof_of(zeros), work, ripe).fitness is Fitness.GOOD
+    assert judge(work, proof_of(zeros), work, ripe - 1).fitness is Fitness.EARLY
+
+
+def test_an_age_that_a_lagging_node_makes_negative_is_early() -> None:
+    assert judge(WORK, proof_of(30), WORK, 10).fitness is Fitness.EARLY
+
+
+@pytest.mark.parametrize(
+    ("now", "height", "fitness"),
+    [
+        (replace(WORK, anchor=1001), 1700, Fitness.VOID),
+        (replace(WORK, range=701), 1700, Fitness.GOOD),
+        (replace(WORK, range=9000), 1500, Fitness.VOID),
+        (replace(WORK, range=600), 1005, Fitness.EARLY),
+    ],
+    ids=[
+        "anchor moved",
+        "range rose, still enough",
+        "range rose beyond the proof",
+        "range fell, too early all the same",
+    ],
+)
+def test_a_puzzle_that_changed_is_judged_as_it_is_now(now: Work, height: int, fitness: Fitness) -> None:
+    assert judge(WORK, proof_of(5), now, height).fitness is fitness
+
+
+def test_a_raid_whose_fleet_moved_on_is_void() -> None:
+    raid = Work(Action.RAID, "9-1", 1000, 700, target_id="2-1")
+    judged = judge(raid, proof_of(5), replace(raid, target_id="2-2"), 1700)
+    assert (judged.fitness, judged.reason) == (Fitness.VOID, "9-1 works on 2-2 now, not on 2-1")
+
+
+def test_a_hash_without_a_zero_is_void() -> None:
+    assert judge(WORK, proof_of(0), WORK, 9999).fitness is Fitness.VOID
+    assert ripe_at(WORK, proof_of(0)) == 0
+
+
+SIGNED, BROADCAST = AttemptState.SIGNED, AttemptState.BROADCAST
+
+
+@pytest.mark.parametrize(
+    ("state", "sent_at", "overtaken_at", "height", "expected"),
+    [
+        (SIGNED, None, None, 1505, Follow.SEND),  # stored, then a crash
+        (SIGNED, 1505, None, 1505, Follow.WAIT),
+        (SIGNED, 1505, None, 1506, Follow.SEND),  # its broadcast was not answered
+        (BROADCAST, 1505, None, 1506, Follow.WAIT),
+        (BROADCAST, 1505, None, 1507, Follow.SEND),  # the mempool may have forgotten it
+        (BROADCAST, 1505, None, 1519, Follow.SEND),  # it may land in 1520 still
+        (SIGNED, None, None, 1520, Follow.WAIT),  # it may have landed in 1520; 1521 is too late
+        (SIGNED, None, None, 1521, Follow.WAIT),  # one block for the index
+        (SIGNED, None, None, 1522, Follow.SUPERSEDE),
+        (BROADCAST, 1505, 1507, 1507, Follow.WAIT),  # its sequence was used, perhaps by itself
+        (BROADCAST, 1505, 1507, 1508, Follow.SUPERSEDE),
+    ],
+)
+def test_a_live_attempt_that_no_block_holds(
+    state: AttemptState, sent_at: int | None, overtaken_at: int | None, height: int, expected: Follow
+) -> None:
+    assert follow(Flight(attempt(state), sent_at, overtaken_at), height) is expected
+
+
+@given(committed=st.integers(0, 50), taken=st.sets(st.integers(0, 50)))
+def test_the_next_sequence_is_the_lowest_free_one(committed: int, taken: set[int]) -> None:
+    sequence = next_sequence(committed, taken)
+    assert sequence >= committed
+    assert sequence not in taken
+    assert all(lower in taken for lower in range(committed, sequence))
+
+
+def test_only_an_attempt_superseded_before_its_timeout_may_surface() -> None:
+    superseded = attempt(AttemptState.SUPERSEDED)
+    assert may_surface([superseded], 1521)
+    assert not may_surface([superseded], 1522)
+    assert not may_surface([attempt(AttemptState.REJECTED)], 1500)
+
+
+@pytest.mark.parametrize("what", Disposition, ids=lambda what: what.name)
+def test_what_is_refused_for_ever_does_not_run_for_ever(what: Disposition) -> None:
+    # A pause is the exception: the object will take the proof later, and pauses grow.
+    expected = After.PAUSE if what is Disposition.PAUSE else After.GIVE_UP
+    assert after_failure(what, MAX_FAILURES) is expected
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        (Disposition.RETRY_NEXT_BLOCK, After.AGAIN),
+        (Disposition.RESYNC_SEQUENCE, After.AGAIN),
+        (Disposition.REMINE, After.AGAIN),
+        (Disposition.PAUSE, After.PAUSE),
+        (Disposition.ALERT, After.PAUSE),
+        (Disposition.GIVE_UP, After.GIVE_UP),
+    ],
+    ids=lambda value: value.name,
+)
+def test_a_first_failure(what: Disposition, expected: After) -> None:
+    assert after_failure(what, 0) is expected
+
+
+def test_pauses_double_up_to_a_bound() -> None:
+    assert [pause_blocks(count) for count in (1, 2, 3, 6, 7, 10**9)] == [2, 4, 8, 64, 64, MAX_PAUSE_BLOCKS]
+
+
+def test_a_timeout_never_exceeds_what_a_transaction_can_hold() -> None:
+    assert timeout_at(1500, 20) == 1520
+    assert timeout_at(MAX_HEIGHT - 1, 20) == MAX_HEIGHT
+
+
+@pytest.mark.parametrize("state", AttemptState, ids=lambda state: state.value)
+def test_every_state_of_an_attempt_can_be_shown(state: AttemptState) -> None:
+    shown = transaction_of(replace(attempt(state), height=1510, log="said"))
+    assert (shown.hash, shown.ledger_id, shown.height, shown.message) == ("AB", 3, 1510, "said")
