@@ -114,6 +114,7 @@ def _bind_http(listen: str) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host.strip("[]"), port))
+        bound.listen()  # whoever is told the address may connect at once; uvicorn accepts when it is up
     except OSError as error:
         bound.close()
         raise HashfleetError(f"cannot listen for HTTP on {listen}: {error.strerror or error}") from error

@@ -17,7 +17,7 @@ from typing import cast
 from gpu_worker.lease import EndReason, Lease, LeaseQueue, Stop
 from hashfleet.engine import Batch, DeviceInfo, HashEngine
 from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput, SelfTestFailed
-from hashfleet.proof import verify
+from hashfleet.proof import Proof, verify
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ MAX_FALSE_HITS = 3
 MAX_FAILURES = 5
 #: Seconds before the first attempt to bring a failed device back; doubled for each further one.
 RECOVERY_PAUSE_SECONDS = 0.5
-#: Hits sent per batch. More come only from leases that ask for one or two zeros, where any one of them will do.
+#: Hits looked at per batch. More come only from leases that ask for one or two zeros, where any one of them will do.
 MAX_HITS_PER_BATCH = 64
 
 
@@ -264,15 +264,22 @@ class DeviceRunner:
             )
 
     def _send_hits(self, lease: Lease, batch: Batch, zeros: int) -> None:
-        """Report the hits of a batch that hashlib confirms, then raise _FalseHit if there was one that it does not."""
+        """Report the best hit of a batch that hashlib confirms, then raise _FalseHit if there was one that it does not.
+
+        All hits of a batch arrive at once and are for one proof, so the one with the most zeros stands for them.
+        """
+        best: Proof | None = None
         false: str | None = None
         for counter in batch.hits[:MAX_HITS_PER_BATCH]:
             nonce = lease.space.nonce(counter)
             within = batch.start <= counter < batch.start + batch.count
-            if within and verify(lease.space.prefix, nonce).zeros >= zeros:
-                self._report(HitFound(lease.lease_id, lease.job_id, nonce))
-            else:
+            proof = verify(lease.space.prefix, nonce)
+            if not within or proof.zeros < zeros:
                 false = nonce
+            elif best is None or proof.zeros > best.zeros:
+                best = proof
+        if best is not None:
+            self._report(HitFound(lease.lease_id, lease.job_id, best.nonce))
         if false is not None:
             self._false_hits += 1
             raise _FalseHit(

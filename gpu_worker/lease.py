@@ -77,7 +77,8 @@ class Stop(enum.Enum):
 class LeaseQueue:
     """The leases of one device, in order of arrival: at most one running and the others waiting.
 
-    A dropped lease may still be winding down on the device; it no longer counts as held.
+    A lease that was told to stop may still be winding down on the device; it no longer counts as held, so that the
+    next one can be granted together with the cancellation.
     """
 
     def __init__(self) -> None:
@@ -93,8 +94,8 @@ class LeaseQueue:
 
     @property
     def held(self) -> tuple[Lease, ...]:
-        """All leases that the coordinator believes to be here, the running one first."""
-        running = () if self.running is None or self.stop is Stop.DROP else (self.running,)
+        """All leases that the coordinator counts on, the running one first."""
+        running = () if self.running is None or self.stop is not None else (self.running,)
         return (*running, *self._waiting)
 
     def offer(self, lease: Lease) -> None:

@@ -65,6 +65,10 @@ class Child:
                 raise HashfleetError(f"{self.name} did not start: {self.last_words()}")
             self.announced = {key: str(value) for key, value in json.loads(line).items()}
 
+    def come_back_with(self, option: str, value: str) -> None:
+        """Give it this value when it is started again: where it listened is where the others look for it."""
+        self.arguments[self.arguments.index(option) + 1] = value
+
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL for one that does not listen."""
         process = self.process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +11,18 @@ import httpx2
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from rich.console import Console
+from rich.markup import escape
 
 from hashfleet.cli.quantity import show_rate
 from hashfleet.errors import HashfleetError
 
+#: The public test mnemonic of BIP-39; the demo scenario of the devnet registers its address. Never fund it.
+DEMO_MNEMONIC = " ".join(["abandon"] * 11 + ["about"])
 POLL_SECONDS = 0.5
 #: A demo that takes longer has failed; the work is chosen to take seconds on one CPU core.
 PATIENCE_SECONDS = 110.0
+#: A coordinator that crashed is back within seconds.
+RECONNECT_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,41 +34,60 @@ class DemoJob:
     player_id: str
 
 
+#: A starfighter that waits some blocks for difficulty 6, then takes a CPU core some seconds.
+DEMO_JOB = DemoJob("struct_build_complete", "5-107", "1-11")
+
+
 async def run_demo(job: DemoJob, mcp_url: str, rpc_url: str, console: Console) -> dict[str, Any]:
     """Start the job, follow it to the end, check the result independently; returns the final status.
 
     Raises HashfleetError if it does not complete, or if proof or transaction do not stand up.
     """
-    async with Client(streamable_http_client(mcp_url)) as agent:
-        arguments = {"action_type": job.action_type, "entity_id": job.entity_id, "player_id": job.player_id}
-        console.print(f"[bold]agent →[/] structs_calculate_proof_of_work {arguments}")
-        started = await _call(agent, "structs_calculate_proof_of_work", arguments)
-        console.print(f"[bold]agent ←[/] {started['job_id']} {started['status']}")
-        status = await _follow(agent, started["job_id"], console)
+    arguments = {"action_type": job.action_type, "entity_id": job.entity_id, "player_id": job.player_id}
+    _say(console, "→", f"structs_calculate_proof_of_work {json.dumps(arguments)}")
+    started = await _call(mcp_url, "structs_calculate_proof_of_work", arguments)
+    _say(console, "←", f"{started['job_id']} {started['status']}")
+    status = await _follow(mcp_url, started["job_id"], console)
     if status["status"] != "completed":
         raise HashfleetError(f"the demo job is {status['status']}: {status.get('error', 'no reason given')}")
     await _show_result(status, rpc_url, console)
     return status
 
 
-async def _call(agent: Client, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    result = await agent.call_tool(tool, arguments)
+async def _call(mcp_url: str, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """One tool call over a connection of its own; tried again while the coordinator is being restarted."""
+    deadline = asyncio.get_running_loop().time() + RECONNECT_SECONDS
+    while True:
+        try:
+            async with Client(streamable_http_client(mcp_url)) as agent:
+                result = await agent.call_tool(tool, arguments)
+                break
+        except BaseExceptionGroup as group:
+            if group.split(httpx2.HTTPError)[1] is not None:
+                raise
+            if asyncio.get_running_loop().time() > deadline:
+                raise HashfleetError(f"nothing answers at {mcp_url} for {RECONNECT_SECONDS:.0f} s") from group
+        await asyncio.sleep(POLL_SECONDS)
     if result.is_error or result.structured_content is None:
         raise HashfleetError(f"{tool} failed: {result.content}")
     answer: dict[str, Any] = result.structured_content
     return answer
 
 
-async def _follow(agent: Client, job_id: str, console: Console) -> dict[str, Any]:
+def _say(console: Console, arrow: str, text: str) -> None:
+    console.print(f"[bold]agent {arrow}[/] {escape(text)}", soft_wrap=True)
+
+
+async def _follow(mcp_url: str, job_id: str, console: Console) -> dict[str, Any]:
     """Poll the status tool until the job is over; show the state whenever it changes, the progress in between."""
     shown = ""
     deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
     with console.status("starting") as line:
         while asyncio.get_running_loop().time() < deadline:
-            status = await _call(agent, "structs_query_proof_of_work_status", {"job_id": job_id})
+            status = await _call(mcp_url, "structs_query_proof_of_work_status", {"job_id": job_id})
             if status["status"] != shown:
                 shown = status["status"]
-                console.print(f"[bold]agent ←[/] {_described(status)}")
+                _say(console, "←", _described(status))
             if shown in ("completed", "failed", "cancelled"):
                 return status
             line.update(_described(status))
@@ -95,7 +120,7 @@ async def _show_result(status: dict[str, Any], rpc_url: str, console: Console) -
         raise HashfleetError(f"the chain does not show transaction {tx_hash} as successful: {answer}")
     if not proof["valid"]:
         raise HashfleetError("the proof does not hash to what the status says")
-    console.print(f"proof        {proof['hash']}")
+    console.print(f"proof        {proof['hash']}", soft_wrap=True)
     console.print(f"nonce        {proof['nonce']}  ({proof['iterations']:,} hashes, {proof['computation_time_ms']} ms)")
-    console.print(f"transaction  {tx_hash}")
+    console.print(f"transaction  {tx_hash}", soft_wrap=True)
     console.print(f"included     block {included['height']}, code {included['tx_result']['code']}")

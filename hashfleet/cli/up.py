@@ -103,7 +103,7 @@ def command(
 
 
 async def _bring_up(plan: Plan) -> int:
-    console = Console(stderr=False, highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -131,19 +131,24 @@ async def _start_all(plan: Plan, started: list[Child], console: Console, stop: a
     chain_grpc, chain_rpc, chain_id = plan.chain_grpc, plan.chain_rpc, plan.chain_id
     environment: dict[str, str] = {}
     if plan.demo:
-        from devnet.scenario import DEMO_MNEMONIC
+        from hashfleet.cli.demo import DEMO_MNEMONIC
 
         environment = {"HASHFLEET_MNEMONIC": DEMO_MNEMONIC}
         state = str(plan.data / "devnet.json")
         devnet = Child(
             "devnet",
-            [*shlex.split(f"devnet --json --scenario demo --interval {plan.block_interval}"), "--state", state],
+            shlex.split(
+                f"devnet --json --scenario demo --interval {plan.block_interval} --grpc-port 0 --rpc-port 0 "
+                f"--state {shlex.quote(state)}"
+            ),
             plan.data / "logs" / "devnet.log",
             announces=True,
         )
         if not await _start(devnet, started, stop):
             return None
-        chain_grpc, chain_rpc = devnet.announced["grpc"], devnet.announced["rpc"]
+        chain_grpc, chain_rpc = devnet.announced["grpc_address"], devnet.announced["rpc_url"]
+        devnet.come_back_with("--grpc-port", chain_grpc.rpartition(":")[2])
+        devnet.come_back_with("--rpc-port", chain_rpc.rpartition(":")[2])
         chain_id = devnet.announced["chain_id"]
         console.print(f"chain         {chain_id} (embedded), gRPC {chain_grpc}, RPC {chain_rpc}")
     assert chain_grpc is not None
@@ -156,10 +161,8 @@ async def _start_all(plan: Plan, started: list[Child], console: Console, stop: a
     if not await _start(coordinator, started, stop):
         return None
     grpc_address = coordinator.announced["grpc"]
-    # A restarted coordinator must come back where its worker and its agents look for it.
-    coordinator.arguments[coordinator.arguments.index("--listen") + 1] = grpc_address
-    mcp_host = coordinator.announced["mcp"].removeprefix("http://").removesuffix("/mcp")
-    coordinator.arguments[coordinator.arguments.index("--http") + 1] = mcp_host
+    coordinator.come_back_with("--listen", grpc_address)
+    coordinator.come_back_with("--http", coordinator.announced["mcp"].removeprefix("http://").removesuffix("/mcp"))
     worker = Child(
         "worker",
         ["worker", "--coordinator", grpc_address, "--engine", plan.engine],
@@ -192,10 +195,9 @@ async def _start(child: Child, started: list[Child], stop: asyncio.Event) -> boo
 
 
 async def _run_once(mcp_url: str, rpc_url: str, console: Console, stop: asyncio.Event) -> int:
-    from hashfleet.cli.demo import DemoJob, run_demo
+    from hashfleet.cli.demo import DEMO_JOB, run_demo
 
-    job = DemoJob("struct_build_complete", "5-28", "1-11")
-    demo = asyncio.create_task(run_demo(job, mcp_url, rpc_url, console))
+    demo = asyncio.create_task(run_demo(DEMO_JOB, mcp_url, rpc_url, console))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((demo, stopping), return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
