@@ -14,8 +14,10 @@ import pytest
 from scripted_coordinator import ScriptedCoordinator, lease
 from scripted_engine import BATCH, ScriptedEngine, honest_hits
 
+from gpu_worker.conversation import Conversation, UnansweredHits
 from gpu_worker.device_runner import ReadyEngine
 from gpu_worker.lease import read_lease
+from gpu_worker.session import Session
 from gpu_worker.worker import Backoff, Worker
 from hashfleet.errors import EngineUnavailable
 from hashfleet.proof import verify
@@ -262,6 +264,19 @@ async def test_a_coordinator_that_says_why_it_goes_and_ends_the_stream_at_once_i
         again = await coordinator.next_link()
     await again.greet()
     assert "disconnected as the coordinator asked: the job database is full" in caplog.text
+
+
+async def test_a_session_that_is_to_drain_before_it_is_welcomed_drains_after_the_welcome(
+    coordinator: ScriptedCoordinator,
+) -> None:
+    session = Session(coordinator.address, Conversation("w_1", "a test", [], UnansweredHits()))
+    speaking = asyncio.create_task(session.run())
+    link = await coordinator.next_link()
+    session.drain()
+    await link.greet()
+    await link.expect("draining")
+    assert await link.hear() is None
+    await asyncio.wait_for(speaking, 20)
 
 
 async def test_the_kernel_closes_a_connection_whose_data_is_not_acknowledged(
