@@ -11,6 +11,7 @@ import filecmp
 import re
 import shutil
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def protos(module: Path) -> list[str]:
 def generate(into: Path) -> None:
     """Write all stubs below `into`, as packages."""
     well_known = Path(grpc_tools.__file__).parent / "_proto"
+    scripts = Path(sysconfig.get_path("scripts"))
     for module in MODULES:
         status = protoc.main(
             [
@@ -41,6 +43,8 @@ def generate(into: Path) -> None:
                 f"-I{well_known}",
                 f"--python_out={into}",
                 f"--grpc_python_out={into}",
+                # by path: the virtual environment need not be active
+                *(f"--plugin={name}={scripts / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")),
                 f"--mypy_out=quiet:{into}",
                 f"--mypy_grpc_out=quiet:{into}",
                 *protos(module),
