@@ -40,7 +40,7 @@ from coordinator.core.events import (
     WorkNotRead,
     WorkRead,
 )
-from coordinator.core.job import Job, JobRequest, JobState, Priority
+from coordinator.core.job import Job, JobState
 from coordinator.core.machine import Machine
 from coordinator.core.roster import Worker
 from coordinator.core.view import JobView, view_job
@@ -58,6 +58,7 @@ from hashfleet.errors import (
     WorkGone,
     WorkPaused,
 )
+from hashfleet.job_request import JobRequest, Priority
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from typing import Literal, Self, TypeVar, get_args
 import grpc
 import grpc.aio
 
-from hashfleet.action import PLANET_TYPE, PLAYER_TYPE, Action, check_anchor, check_object_id, check_range
+from hashfleet.action import PLAYER_TYPE, Action, check_object_id
 from hashfleet.errors import (
     CoordinatorError,
     CoordinatorUnavailable,
@@ -34,6 +34,7 @@ from hashfleet.errors import (
     JobFinal,
     JobNotFound,
 )
+from hashfleet.job_request import JobRequest, Priority
 from hashfleet.rpc.hashfleet.v1 import (
     fleet_service_pb2,
     fleet_service_pb2_grpc,
@@ -185,27 +186,18 @@ class FleetClient:
 
         Raises InvalidInput, CoordinatorUnavailable, CoordinatorError.
         """
-        check_object_id(entity_id, action.object_type, "entity_id")
-        check_object_id(player_id, PLAYER_TYPE, "player_id")
-        if target_id is not None:
-            if action is not Action.RAID:
-                raise InvalidInput("target_id is given, but only a raid has a target; leave it out")
-            check_object_id(target_id, PLANET_TYPE, "target_id")
-        if anchor is not None:
-            check_anchor(anchor)
-        if difficulty_range is not None:
-            check_range(difficulty_range)
-        if max_hashes is not None and not 1 <= max_hashes <= 2**63 - 1:
-            raise InvalidInput(f"max_iterations is {max_hashes}; it should be 1 or more, or left out for no limit")
+        asked = JobRequest(
+            action, entity_id, player_id, target_id, anchor, difficulty_range, max_hashes, _checked_priority(priority)
+        )
         spec = job_pb2.JobSpec(
-            action=job_pb2.Action.Value(f"ACTION_{action.value}"),
-            entity_id=entity_id,
-            player_id=player_id,
-            target_id=target_id or "",
-            anchor=anchor,
-            range=difficulty_range,
-            max_hashes=max_hashes or 0,
-            priority=_priority(priority),
+            action=job_pb2.Action.Value(f"ACTION_{asked.action.name}"),
+            entity_id=asked.object_id,
+            player_id=asked.player_id,
+            target_id=asked.target_id or "",
+            anchor=asked.anchor_hint,
+            range=asked.range_hint,
+            max_hashes=asked.max_hashes or 0,
+            priority=_priority_message(asked.priority),
         )
         return await self._answer(
             self._jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec), timeout=self._timeout)
@@ -289,7 +281,9 @@ class FleetClient:
 
     async def set_job_priority(self, job_id: str, priority: PriorityName) -> job_pb2.Job:
         """Change who goes first; `priority` is one of PRIORITIES. Raises as cancel_job does."""
-        request = job_service_pb2.SetJobPriorityRequest(job_id=_job_id(job_id), priority=_priority(priority))
+        request = job_service_pb2.SetJobPriorityRequest(
+            job_id=_job_id(job_id), priority=_priority_message(_checked_priority(priority))
+        )
         return (await self._answer(self._jobs.SetJobPriority(request, timeout=self._timeout))).job
 
     async def fleet_status(self) -> fleet_service_pb2.GetFleetStatusResponse:
@@ -380,7 +374,11 @@ def _state(name: str) -> job_pb2.JobState.ValueType:
     return job_pb2.JobState.Value(f"JOB_STATE_{name.upper()}")
 
 
-def _priority(name: str) -> job_pb2.Priority.ValueType:
+def _checked_priority(name: str) -> Priority:
     if name not in PRIORITIES:
         raise InvalidInput(f"priority is {name[:40]!a}; it should be one of {', '.join(PRIORITIES)}")
-    return job_pb2.Priority.Value(f"PRIORITY_{name.upper()}")
+    return Priority[name.upper()]
+
+
+def _priority_message(priority: Priority) -> job_pb2.Priority.ValueType:
+    return job_pb2.Priority.Value(f"PRIORITY_{priority.name}")

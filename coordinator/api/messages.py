@@ -16,7 +16,7 @@ from coordinator.core.events import (
     WorkerHeard,
     WorkerJoined,
 )
-from coordinator.core.job import JobRequest, JobState, Priority, TransactionState
+from coordinator.core.job import JobState, TransactionState
 from coordinator.core.lease import COUNTER_DIGITS, Lease
 from coordinator.core.roster import Device, DeviceOffer, Worker
 from coordinator.core.view import JobView
@@ -24,6 +24,7 @@ from coordinator.service import FleetView
 from hashfleet.action import Action
 from hashfleet.engine import DeviceInfo, EngineKind
 from hashfleet.errors import InvalidInput
+from hashfleet.job_request import JobRequest, Priority
 from hashfleet.rpc.hashfleet.v1 import fleet_service_pb2, job_pb2, worker_service_pb2
 from hashfleet.version import __version__
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from coordinator.core.job import JobRequest
 from coordinator.core.lease import Lease
 from hashfleet.action import Work
+from hashfleet.job_request import JobRequest
 from hashfleet.proof import Proof
 
 

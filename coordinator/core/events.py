@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from coordinator.core.job import Job, JobRequest, Priority, Transaction
+from coordinator.core.job import Job, Transaction
 from coordinator.core.roster import DeviceOffer
 from hashfleet.action import Work
+from hashfleet.job_request import JobRequest, Priority
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from coordinator.core.events import (
     WorkRead,
 )
 from coordinator.core.hits import take_hit
-from coordinator.core.job import Job, JobRequest, JobState
+from coordinator.core.job import Job, JobState
 from coordinator.core.leasing import (
     drop_ranges,
     end_lease,
@@ -58,6 +58,7 @@ from coordinator.core.schedule import start_height
 from coordinator.core.state import Entry, Head, Outbox, State, look_again, set_job
 from hashfleet.action import Work
 from hashfleet.errors import JobFinal, JobNotFound
+from hashfleet.job_request import JobRequest
 
 #: A worker that is silent for this long is taken for lost.
 SILENCE_LIMIT_SECONDS = 15.0

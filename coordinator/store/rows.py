@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from sqlalchemy import RowMapping
 
-from coordinator.core.job import FoundProof, Job, JobRequest, JobState, Priority, Transaction, TransactionState
+from coordinator.core.job import FoundProof, Job, JobState, Transaction, TransactionState
 from coordinator.store.schema import storable
 from coordinator.submission.attempt import Attempt, AttemptState
 from hashfleet.action import Action, Work
+from hashfleet.job_request import JobRequest, Priority
 from hashfleet.proof import Proof
 
 #: Columns of the `jobs` table that hold optional parts, as they read while the part is absent.

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from coordinator.core.job import Job, JobRequest, JobState
+from coordinator.core.job import Job, JobState
 from coordinator.store.protocol import Store
 from coordinator.store.sql import open_store
 from coordinator.submission.attempt import Attempt, AttemptState
 from hashfleet.action import Action, Work
+from hashfleet.job_request import JobRequest
 from hashfleet.proof import verify
 
 #: Every implementation of Store: name -> how it is opened in a directory. Opened twice it is the same store.

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coordinator.core.job import FoundProof, Job, JobRequest, JobState, Priority, Transaction, TransactionState
+from coordinator.core.job import FoundProof, Job, JobState, Transaction, TransactionState
 from coordinator.store.protocol import JobFilter, LiveAttemptExists, Store, StoreError
 from coordinator.submission.attempt import Attempt, AttemptState
 from hashfleet.action import MAX_HEIGHT, MAX_RANGE, Action, Work
+from hashfleet.job_request import JobRequest, Priority
 from hashfleet.proof import Proof
 
 MakeJob = Callable[..., Job]

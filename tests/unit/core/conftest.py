@@ -18,12 +18,13 @@ from coordinator.core.events import (
     WorkerJoined,
     WorkRead,
 )
-from coordinator.core.job import Job, JobRequest, JobState
+from coordinator.core.job import Job, JobState
 from coordinator.core.lease import COUNTER_DIGITS, Lease
 from coordinator.core.machine import Machine
 from coordinator.core.roster import DeviceOffer
 from hashfleet.action import Action, Work
 from hashfleet.engine import DeviceInfo, EngineKind
+from hashfleet.job_request import JobRequest
 from hashfleet.message import NonceSpace
 
 NOW = 1_700_000_000.0

@@ -36,11 +36,12 @@ from coordinator.core.events import (
     WorkerLost,
     WorkNotRead,
 )
-from coordinator.core.job import JobRequest, JobState, Priority, Transaction, TransactionState
+from coordinator.core.job import JobState, Transaction, TransactionState
 from coordinator.core.lease import Lease
 from coordinator.core.machine import SILENCE_LIMIT_SECONDS
 from hashfleet.action import Action, Work
 from hashfleet.errors import JobFinal, JobNotFound
+from hashfleet.job_request import JobRequest, Priority
 
 from .conftest import Play, grants, solve
 

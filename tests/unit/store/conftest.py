@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.core.job import Job, JobRequest, JobState
+from coordinator.core.job import Job, JobState
 from hashfleet.action import Action
+from hashfleet.job_request import JobRequest
 
 
 @pytest.fixture

@@ -1,0 +1,58 @@
+"""What a caller asks of the fleet, checked at whichever door it comes in: the client's, gRPC's or MCP's."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from hashfleet.action import PLANET_TYPE, PLAYER_TYPE, Action, check_anchor, check_object_id, check_range
+from hashfleet.errors import InvalidInput
+
+#: The largest budget of hashes: what the store's integers hold.
+MAX_BUDGET = 2**63 - 1
+
+
+class Priority(enum.IntEnum):
+    """Who goes first; smaller goes first."""
+
+    CRITICAL = 1
+    INTERACTIVE = 2
+    BULK = 3
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a caller asked for. Checked when made."""
+
+    action: Action
+    #: Struct id, or fleet id for a raid.
+    object_id: str
+    #: On whose behalf the transaction is signed.
+    player_id: str
+    #: Planet of a raid, if the caller named one.
+    target_id: str | None = None
+    #: What the caller believes the anchor and range are; the chain's own values win.
+    anchor_hint: int | None = None
+    range_hint: int | None = None
+    #: Give up after this many hashes; None means never.
+    max_hashes: int | None = None
+    priority: Priority = Priority.INTERACTIVE
+
+    def __post_init__(self) -> None:
+        check_object_id(self.object_id, self.action.object_type, "entity_id")
+        check_object_id(self.player_id, PLAYER_TYPE, "player_id")
+        if self.target_id is not None and self.action is not Action.RAID:
+            raise InvalidInput("target_id is given, but only a raid has a target; leave it out")
+        if self.target_id is not None:
+            check_object_id(self.target_id, PLANET_TYPE, "target_id")
+        if self.anchor_hint is not None:
+            check_anchor(self.anchor_hint)
+        if self.range_hint is not None:
+            check_range(self.range_hint)
+        if self.max_hashes is not None and not 1 <= self.max_hashes <= MAX_BUDGET:
+            raise InvalidInput(f"max_iterations is {self.max_hashes}; it should be 1 or more, or left out for no limit")
+
+    @property
+    def claim(self) -> tuple[Action, str]:
+        """What two unfinished jobs may not share: an object has one clock per action."""
+        return self.action, self.object_id
