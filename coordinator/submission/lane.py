@@ -132,6 +132,8 @@ class Lane:
         self._timeout_blocks = timeout_blocks
         self._gas_limit = gas_limit
         self._proofs: dict[Claim, _Proof] = {}
+        #: The claim that each job is about now, and whether the coordinator said so or the ledger.
+        self._claims: dict[str, tuple[Claim, bool]] = {}
         self._arrivals = 0
         #: The highest committed height that was seen; -1 until one was.
         self._height = -1
@@ -167,14 +169,15 @@ class Lane:
     def submit(self, submission: Submission) -> None:
         """Queue a proof; smaller priority goes first. A claim that is on its way already goes on as it is."""
         claim = claim_of(submission.work)
-        for other, proof in list(self._proofs.items()):
-            if other != claim and proof.submission.job_id == submission.job_id:
-                self._let_go(other, proof)
+        self._let_go_of_other(submission.job_id, claim)
+        self._claims[submission.job_id] = claim, True
         known = self._proofs.get(claim)
         if known is None:
             self._arrivals += 1
             known = self._proofs[claim] = _Proof(submission, self._arrivals)
         else:
+            if known.submission.job_id != submission.job_id:
+                self._claims.pop(known.submission.job_id, None)
             known.submission = submission
             known.wanted, known.void = True, None
             known.ledger_read = False
@@ -573,6 +576,20 @@ class Lane:
         if proof.flight is None:
             proof.flight, proof.maybe_sent, proof.announce = Flight(attempt), True, True
             proof.looked_up_at = -1
+        # A job may have an older void transaction that is still live: its news must not be taken for the newer's.
+        current, by_coordinator = self._claims.get(attempt.job_id, (claim, False))
+        if by_coordinator and current != claim and proof.submission.job_id == attempt.job_id:
+            self._let_go(claim, proof)
+        elif not by_coordinator:
+            self._let_go_of_other(attempt.job_id, claim)  # the ledger is read oldest first
+            self._claims[attempt.job_id] = claim, False
+
+    def _let_go_of_other(self, job_id: str, claim: Claim) -> None:
+        """The job is about `claim` now: let go of the one that it was about before."""
+        before, _ = self._claims.get(job_id, (claim, False))
+        proof = self._proofs.get(before)
+        if before != claim and proof is not None and proof.submission.job_id == job_id:
+            self._let_go(before, proof)
 
     def _let_go(self, claim: Claim, proof: _Proof) -> None:
         """Its job has another anchor now: forget the proof, but follow its transaction if one is live."""
@@ -585,6 +602,8 @@ class Lane:
         claim = claim_of(proof.submission.work)
         if self._proofs.get(claim) is proof:
             del self._proofs[claim]
+        if self._claims.get(proof.submission.job_id, (None, False))[0] == claim:
+            del self._claims[proof.submission.job_id]
 
     async def _announce(self) -> None:
         for proof in list(self._proofs.values()):

@@ -275,8 +275,11 @@ class Scene:
         self.lane: Lane
         self.task: asyncio.Task[None]
 
-    async def start(self) -> None:
-        self.lane = Lane(self.chain, self.store, KEY, clock=lambda: 1000.0 + self.chain.height, on_outcome=self._hear)
+    def make_lane(self) -> Lane:
+        return Lane(self.chain, self.store, KEY, clock=lambda: 1000.0 + self.chain.height, on_outcome=self._hear)
+
+    async def start(self, lane: Lane | None = None) -> None:
+        self.lane = lane or self.make_lane()
         await self.lane.recover()
         self.task = asyncio.create_task(self.lane.run())
         self.lane.block_seen(self.chain.height)

@@ -559,6 +559,35 @@ async def test_the_job_of_a_void_transaction_can_be_submitted_with_its_new_ancho
     assert scene.of("pow_1") == ["Signed", "Stale", "Signed", "Broadcast", "Included"]
 
 
+@pytest.mark.parametrize("known", ["before", "after", "never"])
+async def test_after_a_restart_an_old_void_transaction_does_not_make_its_jobs_new_proof_stale(
+    scene: Scene, known: str
+) -> None:
+    scene.chain.includes = False
+    await scene.submit(scene.pose(1))
+    scene.chain.mempool.clear()
+    await scene.block(2)
+    newer = scene.pose(1, anchor=101)
+    scene.chain.mempool.clear()
+    await scene.submit(newer)
+    await scene.block()
+    assert [row.state.live for row in scene.ledger.rows] == [True, True]
+    await scene.stop()
+    scene.chain.mempool.clear()
+    scene.told.clear()
+    lane = scene.make_lane()
+    if known == "before":
+        lane.submit(newer)
+    await scene.start(lane)
+    if known == "after":
+        lane.submit(newer)
+    await scene.block(6)
+    scene.chain.includes = True
+    await scene.block(3)
+    assert "Stale" not in scene.of("pow_1")
+    assert scene.included == ["pow_1"]
+
+
 async def test_gone_work_is_reported_included_if_a_transaction_of_ours_did_it(scene: Scene) -> None:
     submission = scene.pose(1, action=Action.BUILD)
     scene.chain.index_lag = 10  # the look-ups learn of it long after its sequence was seen used

@@ -74,6 +74,7 @@ class History:
         key = old.work.action, old.work.object_id
         work = self.paused.get(key) or self.scene.chain.works.get(key)
         if isinstance(work, Work):
+            assert work.anchor != old.work.anchor, f"{job_id} was told stale, but its anchor stands"
             self.waiting[job_id] = Submission(job_id, work, self.find(work), old.priority)
             self.scene.lane.submit(self.waiting[job_id])
         else:
