@@ -36,6 +36,7 @@ class Plan:
     chain_id: str | None
     key_file: Path | None
     engine: str
+    as_json: bool
 
 
 @click.command()
@@ -61,6 +62,7 @@ class Plan:
 @click.option(
     "--engine", type=click.Choice(["auto", "cuda", "opencl", "cpu"]), default="auto", help="What the worker hashes on."
 )
+@click.option("--json", "as_json", is_flag=True, help="Print addresses and MCP configuration as one JSON line.")
 def command(
     demo: bool,
     once: bool,
@@ -73,6 +75,7 @@ def command(
     chain_id: str | None,
     key_file: Path | None,
     engine: str,
+    as_json: bool,
 ) -> None:
     """Run everything on this machine until Ctrl-C: a chain (--demo, or your node), a coordinator and a worker."""
     if demo and (chain_grpc or key_file):
@@ -98,6 +101,7 @@ def command(
             chain_id,
             key_file,
             engine,
+            as_json,
         )
         sys.exit(asyncio.run(_bring_up(plan)))
 
@@ -117,9 +121,7 @@ async def _bring_up(plan: Plan) -> int:
         async with running(started):
             if plan.once:
                 return await _run_once(coordinator.announced["mcp"], rpc_url, console, stop)
-            console.print("Ctrl-C stops all of it; unfinished jobs go on with the next start.")
             await stop.wait()
-            console.print("Stopping ...")
             return 0
     finally:
         for child in reversed(started):
@@ -150,7 +152,6 @@ async def _start_all(plan: Plan, started: list[Child], console: Console, stop: a
         devnet.come_back_with("--grpc-port", chain_grpc.rpartition(":")[2])
         devnet.come_back_with("--rpc-port", chain_rpc.rpartition(":")[2])
         chain_id = devnet.announced["chain_id"]
-        console.print(f"chain         {chain_id} (embedded), gRPC {chain_grpc}, RPC {chain_rpc}")
     assert chain_grpc is not None
     arguments = ["coordinator", "--json", "--listen", plan.listen, "--http", plan.http]
     arguments += ["--database", str(plan.data / "hashfleet.db"), "--chain-grpc", chain_grpc]
@@ -171,13 +172,33 @@ async def _start_all(plan: Plan, started: list[Child], console: Console, stop: a
     )
     if not await _start(worker, started, stop):
         return None
-    console.print(f"coordinator   gRPC {grpc_address}, MCP {coordinator.announced['mcp']}")
+    _announce(plan, console, coordinator, chain_grpc, chain_rpc, chain_id)
+    return chain_rpc or ""
+
+
+def _announce(
+    plan: Plan, console: Console, coordinator: Child, chain_grpc: str, chain_rpc: str | None, chain_id: str | None
+) -> None:
+    """Print where everything is."""
+    grpc_address, mcp_url = coordinator.announced["grpc"], coordinator.announced["mcp"]
+    if plan.as_json:
+        told = {
+            "chain": {"id": chain_id, "grpc": chain_grpc, "rpc": chain_rpc, "embedded": plan.demo},
+            "coordinator": {"grpc": grpc_address, "mcp": mcp_url, "signer": coordinator.announced["signer"]},
+            "data": str(plan.data),
+            "mcp_configuration": mcp_configuration(mcp_url, grpc_address),
+        }
+        click.echo(json.dumps(told))
+        return
+    kind = " (embedded)" if plan.demo else ""
+    console.print(f"chain         {chain_id or 'as the node says'}{kind}, gRPC {chain_grpc}, RPC {chain_rpc or 'none'}")
+    console.print(f"coordinator   gRPC {grpc_address}, MCP {mcp_url}")
     console.print(f"signer        {coordinator.announced['signer']}")
     if not plan.once:
         console.print(f"logs          {plan.data / 'logs'}")
         console.print("MCP client configuration, over HTTP or over stdio:")
-        console.print_json(json.dumps(mcp_configuration(coordinator.announced["mcp"], grpc_address)))
-    return chain_rpc or ""
+        console.print_json(json.dumps(mcp_configuration(mcp_url, grpc_address)))
+        console.print("Ctrl-C stops all of it; unfinished jobs go on with the next start.")
 
 
 async def _start(child: Child, started: list[Child], stop: asyncio.Event) -> bool:
