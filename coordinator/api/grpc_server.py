@@ -31,7 +31,7 @@ from coordinator.core.commands import CancelLease, GrantLease, RetargetLease, Se
 from coordinator.core.events import WorkerLost
 from coordinator.core.machine import SILENCE_LIMIT_SECONDS
 from coordinator.service import Service, WorkerCommand, WorkerSession
-from coordinator.store.protocol import JobFilter, StoreError
+from coordinator.store.protocol import JobFilter
 from hashfleet.errors import HashfleetError, InvalidInput, JobFinal, JobNotFound
 from hashfleet.rpc.hashfleet.v1 import (
     fleet_service_pb2,
@@ -62,7 +62,7 @@ _STATUS = {
 _T = TypeVar("_T")
 
 
-async def _refuse(context: Context, error: HashfleetError | StoreError) -> NoReturn:
+async def _refuse(context: Context, error: HashfleetError) -> NoReturn:
     code = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), grpc.StatusCode.UNAVAILABLE)
     await context.abort(code, str(error))
     raise AssertionError("abort raises")
@@ -72,7 +72,7 @@ async def _answer(context: Context, work: Awaitable[_T]) -> _T:
     """The result, or the error as a status with its one sentence."""
     try:
         return await work
-    except (HashfleetError, StoreError) as error:
+    except HashfleetError as error:
         await _refuse(context, error)
 
 
@@ -122,7 +122,7 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
             async with contextlib.aclosing(self._service.watch(request.job_id)) as views:
                 async for view in views:
                     yield job_service_pb2.WatchJobResponse(job=job_message(view))
-        except (HashfleetError, StoreError) as error:
+        except HashfleetError as error:
             await _refuse(context, error)
 
     async def CancelJob(  # noqa: N802

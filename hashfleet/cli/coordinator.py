@@ -61,7 +61,6 @@ def command(
     """
     # Imported here: the command line should answer --help without loading gRPC, SQL and the chain's libraries.
     from coordinator.server import Addresses, Settings, serve
-    from coordinator.store.protocol import StoreError
     from coordinator.submission.keys import from_environment, from_file
 
     configure_logging(verbose)
@@ -87,10 +86,8 @@ def command(
 
     try:
         asyncio.run(run())
-    except StoreError as error:
-        raise HashfleetError(str(error)) from error
     except BaseExceptionGroup as group:
-        ours, others = group.split((HashfleetError, StoreError))
+        ours, others = group.split(HashfleetError)
         if ours is None or others is not None:
             raise
         raise HashfleetError("; ".join(map(str, leaves(ours)))) from group
