@@ -9,7 +9,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,18 @@ HASHFLEET = (sys.executable, "-m", "hashfleet.cli.main")
 BLOCK_SECONDS = 0.3
 START_HEIGHT = 100_000
 
-#: Work of every action that is ripe at difficulty 4 for the length of a test: (tool's action, object).
+#: Work of every action that a CPU core does in a moment (difficulty 4 or less): the tool's action, the object.
 RIPE = {
     "struct_build_complete": "5-1",
     "ore_miner_complete": "5-2",
     "ore_refinery_complete": "5-3",
+    "planet_raid_complete": "9-11",
+}
+#: Work of every action, the first three at difficulty 6: together they take a CPU core ten seconds or so.
+LONG = {
+    "struct_build_complete": "5-4",
+    "ore_miner_complete": "5-12",
+    "ore_refinery_complete": "5-13",
     "planet_raid_complete": "9-11",
 }
 #: Builds that take one CPU core some seconds each: difficulty 6 for the length of a test.
@@ -46,6 +53,8 @@ SCENARIO = {
         {"id": "5-1", "type": 22, "owner": "1-11", "age": 3400},
         {"id": "5-2", "type": 14, "owner": "1-11", "condition": "online", "age": 9000},
         {"id": "5-3", "type": 15, "owner": "1-11", "condition": "online", "age": 17500},
+        {"id": "5-12", "type": 14, "owner": "1-11", "condition": "online", "age": 6600},
+        {"id": "5-13", "type": 15, "owner": "1-11", "condition": "online", "age": 12500},
         *({"id": hard, "type": 22, "owner": "1-11", "age": 2550} for hard in HARD),
         {"id": "5-201", "type": 1, "owner": "1-12", "condition": "offline"},
         {"id": "5-202", "type": 18, "owner": "1-12", "condition": "online"},
@@ -206,6 +215,15 @@ class Agent:
                 status = await self.status(job_id)
                 if holds(status) or status["status"] in ("completed", "failed", "cancelled"):
                     return status
+                await asyncio.sleep(0.05)
+
+    async def until_any(self, job_ids: Collection[str], holds: Callable[[dict[str, Any]], bool]) -> None:
+        """Poll until something holds for the status of one of these jobs."""
+        async with asyncio.timeout(60):
+            while True:
+                for job_id in job_ids:
+                    if holds(await self.status(job_id)):
+                        return
                 await asyncio.sleep(0.05)
 
     async def midway(self) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from .conftest import RIPE, House
+from .conftest import LONG, RIPE, Agent, House, hashing
 
 
 @pytest.mark.parametrize("transport", ["stdio", "http"])
@@ -43,25 +43,36 @@ async def test_an_opencl_worker_completes_a_job(house: House) -> None:
         assert worker["devices"][0]["device_id"].startswith("opencl:")
 
 
+async def start_all_and_wait_until_midway(agent: Agent) -> dict[str, str]:
+    """Job by object, for every action, with at least one of them partly hashed."""
+    jobs = {entity: await agent.start(action, entity) for action, entity in LONG.items()}
+    await agent.until_any(jobs.values(), hashing)
+    return jobs
+
+
 async def test_a_worker_killed_midway_costs_nothing_but_time(house: House) -> None:
-    worker = await house.worker()
+    worker = await house.worker("--engine", "cpu")
     async with house.agent("http") as agent:
-        job_id, entity = await agent.midway()
+        jobs = await start_all_and_wait_until_midway(agent)
         await worker.kill()
-        await house.worker()
-        await agent.completed(job_id)
-    assert await house.transactions_of(entity) == 1
+        await house.worker("--engine", "cpu")
+        for job_id in jobs.values():
+            await agent.completed(job_id)
+    for entity in jobs:
+        assert await house.transactions_of(entity) == 1
 
 
 async def test_a_coordinator_killed_midway_goes_on_after_its_restart(house: House) -> None:
-    await house.worker()
+    await house.worker("--engine", "cpu")
     async with house.agent("http") as agent:
-        job_id, entity = await agent.midway()
+        jobs = await start_all_and_wait_until_midway(agent)
     await house.coordinator.kill()
     await house.restart_coordinator()
     async with house.agent("http") as agent:
-        await agent.completed(job_id)
-    assert await house.transactions_of(entity) == 1
+        for job_id in jobs.values():
+            await agent.completed(job_id)
+    for entity in jobs:
+        assert await house.transactions_of(entity) == 1
 
 
 async def test_a_coordinator_killed_while_submitting_sends_no_second_transaction(house: House) -> None:
