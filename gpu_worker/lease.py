@@ -41,7 +41,7 @@ def read_lease(message: pb.Lease) -> Lease:
     for what, text in (("lease_id", message.lease_id), ("job_id", message.job_id)):
         if not 1 <= len(text) <= MAX_ID_LENGTH:
             raise InvalidInput(f"the lease's {what} has {len(text)} characters; it should be 1 to {MAX_ID_LENGTH}")
-    space = NonceSpace(message.prefix, message.extranonce, message.counter_digits)
+    space = NonceSpace(message.prefix, message.extranonce, message.counter_digits, message.filler_digits)
     check_search(space, message.start, message.count, message.zeros)
     return Lease(
         lease_id=message.lease_id,

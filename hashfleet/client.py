@@ -35,6 +35,7 @@ from hashfleet.errors import (
     JobNotFound,
 )
 from hashfleet.job_request import JobRequest, Priority
+from hashfleet.proof import MAX_NONCE_DIGITS
 from hashfleet.rpc.hashfleet.v1 import (
     fleet_service_pb2,
     fleet_service_pb2_grpc,
@@ -176,18 +177,28 @@ class FleetClient:
         difficulty_range: int | None = None,
         max_hashes: int | None = None,
         priority: PriorityName = "interactive",
+        max_nonce_digits: int = MAX_NONCE_DIGITS,
     ) -> job_service_pb2.SubmitJobResponse:
         """Ask for a proof; returns at once with the job and whether it is a new one.
 
         `entity_id` is a struct id ("5-28"), or a fleet id ("9-11") for a raid; `player_id` ("1-11") is whose
         transaction it becomes; `target_id` is the planet of a raid ("2-1"). `anchor` (a block height) and
         `difficulty_range` (blocks) are only hints: the chain's own values win. `max_hashes` is a budget, None for no
-        limit. `priority` is one of PRIORITIES. The same unfinished work asked twice gives the job that already runs.
+        limit. `priority` is one of PRIORITIES. `max_nonce_digits`, 26 to 200, is the longest nonce that you can use.
+        The same unfinished work asked twice gives the job that already runs.
 
         Raises InvalidInput, CoordinatorUnavailable, CoordinatorError.
         """
         asked = JobRequest(
-            action, entity_id, player_id, target_id, anchor, difficulty_range, max_hashes, _checked_priority(priority)
+            action,
+            entity_id,
+            player_id,
+            target_id,
+            anchor,
+            difficulty_range,
+            max_hashes,
+            _checked_priority(priority),
+            max_nonce_digits,
         )
         spec = job_pb2.JobSpec(
             action=job_pb2.Action.Value(f"ACTION_{asked.action.name}"),
@@ -198,6 +209,7 @@ class FleetClient:
             range=asked.range_hint,
             max_hashes=asked.max_hashes or 0,
             priority=_priority_message(asked.priority),
+            max_nonce_digits=asked.max_nonce_digits % MAX_NONCE_DIGITS,  # no limit of the caller's own: 0
         )
         return await self._answer(
             self._jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec), timeout=self._timeout)

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from hashfleet.action import PLANET_TYPE, PLAYER_TYPE, Action, check_anchor, check_object_id, check_range
 from hashfleet.errors import InvalidInput
+from hashfleet.proof import MAX_NONCE_DIGITS
 
 #: The largest budget of hashes: what the store's integers hold.
 MAX_BUDGET = 2**63 - 1
+#: Digits that the fleet needs to keep its leases apart and to count: 14 of extranonce and 12 of counter.
+LEAST_NONCE_DIGITS = 26
 
 
 class Priority(enum.IntEnum):
@@ -37,6 +40,8 @@ class JobRequest:
     #: Give up after this many hashes; None means never.
     max_hashes: int | None = None
     priority: Priority = Priority.INTERACTIVE
+    #: Longest nonce that whoever takes the proof accepts; the chain sets no limit.
+    max_nonce_digits: int = MAX_NONCE_DIGITS
 
     def __post_init__(self) -> None:
         check_object_id(self.object_id, self.action.object_type, "entity_id")
@@ -51,6 +56,11 @@ class JobRequest:
             check_range(self.range_hint)
         if self.max_hashes is not None and not 1 <= self.max_hashes <= MAX_BUDGET:
             raise InvalidInput(f"max_iterations is {self.max_hashes}; it should be 1 or more, or left out for no limit")
+
+        if not LEAST_NONCE_DIGITS <= self.max_nonce_digits <= MAX_NONCE_DIGITS:
+            raise InvalidInput(
+                f"max_nonce_digits is {self.max_nonce_digits}; it should be {LEAST_NONCE_DIGITS} to {MAX_NONCE_DIGITS}"
+            )
 
     @property
     def claim(self) -> tuple[Action, str]:

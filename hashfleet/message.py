@@ -6,16 +6,16 @@ ours to choose, and the shape decides how much of SHA-256 a device has to do per
     prefix | extranonce | high digits | filler | low digits        + padding added by SHA-256
              the lease's  `-------- the counter -------´             80 00 .. 00 | bit length
 
-The counter is what a search varies: `counter_digits` decimal digits, of which the last `LOW_DIGITS` may stand apart from
-the others, behind a filler of zeros. Two leases never share an extranonce, so they never try the same nonce. The number
-of digits is fixed, so all messages of a space have the same length, and only counter digits change.
+The counter is what a search varies: `counter_digits` decimal digits, of which the last `LOW_DIGITS` may stand apart
+from the others, behind a filler of zeros. Two leases never share an extranonce, so they never try the same nonce. The
+number of digits is fixed, so all messages of a space have the same length, and only counter digits change.
 
 `lay_out` chooses between two shapes by padding the extranonce with zeros and by the filler.
 
 **T, the shared schedule.** The last block holds only digits of ours::
 
-    block n - 1   | .. prefix or zeros .. | extranonce | high digits |            the lane: its last 4 digits are word 15
-    block n       | 48 zeros | low digits | 80 00 00 00 | 00 .. 00 | length |      the tail: low digits are word 12
+    block n - 1   | .. prefix or zeros .. | extranonce | high digits |         the lane: its last 4 digits are word 15
+    block n       | 48 zeros | low digits | 80 00 00 00 | 00 .. | length |      the tail: low digits are word 12
 
 The whole message schedule of the last block depends on the low digits and the length alone: one table of W + K for the
 10**4 tails serves every prefix, every lane and every job whose message has this length. A lane is a chaining value,
@@ -135,9 +135,7 @@ class NonceSpace:
             raise InvalidInput("the counter is in two pieces; this kernel hashes counters in one piece")
         start = len(self.constant)
         whole = start // BLOCK_BYTES * BLOCK_BYTES
-        return BlockTemplate(
-            self._midstate(whole), _words(self._padded()[whole:]), start - whole, self.counter_digits
-        )
+        return BlockTemplate(self._midstate(whole), _words(self._padded()[whole:]), start - whole, self.counter_digits)
 
     @property
     def shared(self) -> SharedTemplate | None:
@@ -214,7 +212,7 @@ def lay_out(prefix: bytes, extranonce: str, counter_digits: int, max_nonce_digit
         if filler or length == least or space.short is not None:
             return space
     raise InvalidInput(
-        f"a nonce of {len(extranonce)} + {counter_digits} digits does not fit {max_nonce_digits}; allow more digits"
+        f"nonces of {len(extranonce)} + {counter_digits} digits do not fit a limit of {max_nonce_digits} digits"
     )
 
 

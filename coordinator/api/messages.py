@@ -17,7 +17,7 @@ from coordinator.core.events import (
     WorkerJoined,
 )
 from coordinator.core.job import JobState, TransactionState
-from coordinator.core.lease import COUNTER_DIGITS, Lease
+from coordinator.core.lease import Lease
 from coordinator.core.roster import Device, DeviceOffer, Worker
 from coordinator.core.view import JobView
 from coordinator.service import FleetView
@@ -25,6 +25,7 @@ from hashfleet.action import Action
 from hashfleet.engine import DeviceInfo, EngineKind
 from hashfleet.errors import InvalidInput
 from hashfleet.job_request import JobRequest, Priority
+from hashfleet.proof import MAX_NONCE_DIGITS
 from hashfleet.rpc.hashfleet.v1 import fleet_service_pb2, job_pb2, worker_service_pb2
 from hashfleet.version import __version__
 
@@ -67,6 +68,7 @@ def request_from(spec: job_pb2.JobSpec) -> JobRequest:
         range_hint=spec.range if spec.HasField("range") else None,
         max_hashes=spec.max_hashes or None,
         priority=priority_from(spec.priority),
+        max_nonce_digits=spec.max_nonce_digits or MAX_NONCE_DIGITS,
     )
 
 
@@ -168,6 +170,7 @@ def _spec_message(request: JobRequest) -> job_pb2.JobSpec:
         range=request.range_hint,
         max_hashes=request.max_hashes or 0,
         priority=job_pb2.Priority.Value(f"PRIORITY_{request.priority.name}"),
+        max_nonce_digits=request.max_nonce_digits,
     )
 
 
@@ -294,9 +297,10 @@ def lease_message(lease: Lease) -> worker_service_pb2.Lease:
         generation=lease.range.generation,
         device_id=lease.device_id,
         job_id=lease.job_id,
-        prefix=lease.prefix,
-        extranonce=lease.range.extranonce,
-        counter_digits=COUNTER_DIGITS,
+        prefix=lease.space.prefix,
+        extranonce=lease.space.extranonce,
+        counter_digits=lease.space.counter_digits,
+        filler_digits=lease.space.filler_digits,
         start=lease.range.start,
         count=lease.range.count,
         zeros=lease.zeros,

@@ -58,7 +58,7 @@ def _judge(state: State, event: HitReported) -> Proof | Rejection:
 
 def _hashed_for_another_anchor(state: State, entry: Entry, event: HitReported) -> bool:
     lease = state.leases.get(event.lease_id)
-    return lease is not None and entry.job.work is not None and lease.prefix != entry.job.work.prefix
+    return lease is not None and entry.job.work is not None and lease.space.prefix != entry.job.work.prefix
 
 
 def _count(state: State, event: HitReported, rejection: Rejection | None) -> None:
@@ -77,8 +77,8 @@ def _count(state: State, event: HitReported, rejection: Rejection | None) -> Non
 def _book_position(state: State, out: Outbox, event: HitReported) -> None:
     """A hit tells how far the lease is: batches come in order, so everything before its counter is searched."""
     lease = state.leases.get(event.lease_id)
-    if lease is None or lease.worker_id != event.worker_id or not event.nonce.startswith(lease.range.extranonce):
+    if lease is None or lease.worker_id != event.worker_id:
         return
-    counter = int(event.nonce[len(lease.range.extranonce) :] or "0")
-    if lease.range.start <= counter < lease.range.start + lease.range.count:
+    counter = lease.space.counter_of(event.nonce)
+    if counter is not None and lease.range.start <= counter < lease.range.start + lease.range.count:
         count_hashes(state, out, lease.lease_id, counter - lease.range.start + 1, event.now)

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-#: With 14 digits of extranonce, nonces have 26 digits: the longest prefix of the four actions (29 bytes) still
-#: leaves message and padding in one SHA-256 block (55 bytes).
+from hashfleet.message import NonceSpace
+
+#: With 14 digits of extranonce, the shortest nonces have 26 digits: the longest prefix of the four actions (29 bytes)
+#: still leaves message and padding in one SHA-256 block (55 bytes).
 COUNTER_DIGITS = 12
 EXTRANONCE_PART_DIGITS = 7
 
@@ -51,7 +53,8 @@ class Lease:
     worker_id: str
     device_id: str
     job_id: str
-    prefix: bytes
+    #: Where the range lies: every nonce of the job's work under the range's extranonce.
+    space: NonceSpace
     range: NonceRange
     #: Leading hex zeros that a hit needs.
     zeros: int

@@ -7,10 +7,11 @@ from dataclasses import replace
 from coordinator.core.commands import GrantLease, RetargetLease
 from coordinator.core.events import LeaseEnd, LeaseEnded, LeaseProgressed
 from coordinator.core.job import JobState
-from coordinator.core.lease import Lease, NonceRange, fresh_range
+from coordinator.core.lease import COUNTER_DIGITS, Lease, NonceRange, fresh_range
 from coordinator.core.roster import LEASES_PER_DEVICE, Device, Worker
 from coordinator.core.schedule import zeros_needed
 from coordinator.core.state import Entry, Outbox, State, cancel_leases, set_job
+from hashfleet.message import lay_out
 
 #: A lease is sized to about this much hashing: long beside a round trip, short beside a block.
 LEASE_SECONDS = 5.0
@@ -75,13 +76,14 @@ def _grant(state: State, out: Outbox, entry: Entry, worker: Worker, device: Devi
     if budget is not None:
         size = min(size, budget)
     number, state.next_lease = state.next_lease, state.next_lease + 1
+    taken = _take_range(state, entry, number, size)
     lease = Lease(
         lease_id=f"l_{state.salt}_{number}",
         worker_id=worker.worker_id,
         device_id=device.offer.info.device_id,
         job_id=job.job_id,
-        prefix=job.work.prefix,
-        range=_take_range(state, entry, number, size),
+        space=lay_out(job.work.prefix, taken.extranonce, COUNTER_DIGITS, job.request.max_nonce_digits),
+        range=taken,
         zeros=zeros_needed(job.work, state.head.height),
         granted_at=now,
     )
@@ -202,4 +204,4 @@ def _held_by(state: State, worker_id: str, lease_id: str) -> Lease | None:
 
 
 def _of_this_work(entry: Entry, lease: Lease) -> bool:
-    return entry.job.work is not None and entry.job.work.prefix == lease.prefix
+    return entry.job.work is not None and entry.job.work.prefix == lease.space.prefix

@@ -85,6 +85,7 @@ jobs: Final = Table(
     Column("range_hint", BigInteger),
     Column("max_hashes", BigInteger),
     Column("priority", SmallInteger, nullable=False),
+    Column("max_nonce_digits", SmallInteger, nullable=False, server_default="200"),
     # the puzzle as the chain posed it last; work_action is NULL exactly while it is not known
     Column("work_action", String(16)),
     Column("work_object_id", String(32)),

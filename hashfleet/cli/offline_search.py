@@ -14,8 +14,8 @@ from typing import cast
 from gpu_worker.device_runner import ReadyEngine
 from hashfleet.engine import Batch, HashEngine
 from hashfleet.errors import EngineError, HashfleetError
-from hashfleet.message import NonceSpace
-from hashfleet.proof import Proof, verify
+from hashfleet.message import NonceSpace, lay_out
+from hashfleet.proof import MAX_NONCE_DIGITS, Proof, verify
 
 logger = logging.getLogger(__name__)
 
@@ -142,4 +142,4 @@ class OfflineSearch:
 
     def _fresh_space(self) -> NonceSpace:
         extranonce = f"{secrets.randbelow(10**EXTRANONCE_DIGITS):0{EXTRANONCE_DIGITS}d}"
-        return NonceSpace(self._prefix, extranonce, COUNTER_DIGITS)
+        return lay_out(self._prefix, extranonce, COUNTER_DIGITS, MAX_NONCE_DIGITS)

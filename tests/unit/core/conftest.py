@@ -19,13 +19,12 @@ from coordinator.core.events import (
     WorkRead,
 )
 from coordinator.core.job import Job, JobState
-from coordinator.core.lease import COUNTER_DIGITS, Lease
+from coordinator.core.lease import Lease
 from coordinator.core.machine import Machine
 from coordinator.core.roster import DeviceOffer
 from hashfleet.action import Action, Work
 from hashfleet.engine import DeviceInfo, EngineKind
 from hashfleet.job_request import JobRequest
-from hashfleet.message import NonceSpace
 
 NOW = 1_700_000_000.0
 
@@ -81,7 +80,7 @@ def grants(commands: list[Command]) -> list[Lease]:
 
 def solve(lease: Lease, zeros: int) -> str:
     """A nonce of this lease with that many leading zeros."""
-    space = NonceSpace(lease.prefix, lease.range.extranonce, COUNTER_DIGITS)
+    space = lease.space
     for counter in range(lease.range.start, lease.range.start + lease.range.count):
         if hashlib.sha256(space.message(counter)).hexdigest().startswith("0" * zeros):
             return space.nonce(counter)
@@ -107,7 +106,12 @@ def check_invariants(machine: Machine) -> None:
     held = [lease_id for w in state.workers.values() for d in w.devices.values() for lease_id in d.leases]
     assert sorted(held) == sorted(state.leases)
     open_ranges = [
-        (lease.prefix, lease.range.extranonce, lease.range.start + lease.done, lease.range.start + lease.range.count)
+        (
+            lease.space.prefix,
+            lease.range.extranonce,
+            lease.range.start + lease.done,
+            lease.range.start + lease.range.count,
+        )
         for lease in state.leases.values()
     ]
     open_ranges += [

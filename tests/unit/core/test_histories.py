@@ -171,7 +171,7 @@ class Histories(RuleBasedStateMachine):
             granted = [
                 lease
                 for lease in self.old_leases
-                if lease.job_id == entry.job.job_id and lease.prefix == entry.job.work.prefix
+                if lease.job_id == entry.job.job_id and lease.space.prefix == entry.job.work.prefix
             ]
             for lease in granted:
                 start = lease.range.start

@@ -150,6 +150,7 @@ class JobSpec(_message.Message):
     RANGE_FIELD_NUMBER: _builtins.int
     MAX_HASHES_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    MAX_NONCE_DIGITS_FIELD_NUMBER: _builtins.int
     action: Global___Action.ValueType
     entity_id: _builtins.str
     """Struct id ("5-28") for build, mine and refine; fleet id ("9-11") for a raid."""
@@ -164,6 +165,10 @@ class JobSpec(_message.Message):
     max_hashes: _builtins.int
     """Give up after this many hashes; 0 means no limit."""
     priority: Global___Priority.ValueType
+    max_nonce_digits: _builtins.int
+    """Longest nonce accepted by whoever takes the proof, in digits, 26 to 200; 0 means 200. The chain sets no limit.
+    From 98 on every nonce has the fastest shape.
+    """
     def __init__(
         self,
         *,
@@ -175,10 +180,11 @@ class JobSpec(_message.Message):
         range: _builtins.int | None = ...,
         max_hashes: _builtins.int = ...,
         priority: Global___Priority.ValueType = ...,
+        max_nonce_digits: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_anchor", b"_anchor", "_range", b"_range", "anchor", b"anchor", "range", b"range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_anchor", b"_anchor", "_range", b"_range", "action", b"action", "anchor", b"anchor", "entity_id", b"entity_id", "max_hashes", b"max_hashes", "player_id", b"player_id", "priority", b"priority", "range", b"range", "target_id", b"target_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_anchor", b"_anchor", "_range", b"_range", "action", b"action", "anchor", b"anchor", "entity_id", b"entity_id", "max_hashes", b"max_hashes", "max_nonce_digits", b"max_nonce_digits", "player_id", b"player_id", "priority", b"priority", "range", b"range", "target_id", b"target_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__anchor: _TypeAlias = _typing.Literal["anchor"]  # noqa: Y015
     _WhichOneofArgType__anchor: _TypeAlias = _typing.Literal["_anchor", b"_anchor"]  # noqa: Y015

@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!hashfleet/v1/worker_service.proto\x12\x0chashfleet.v1\"\x9f\x02\n\x0e\x43onnectRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.hashfleet.v1.HelloH\x00\x12 \n\x03hit\x18\x02 \x01(\x0b\x32\x11.hashfleet.v1.HitH\x00\x12/\n\x08progress\x18\x03 \x01(\x0b\x32\x1b.hashfleet.v1.LeaseProgressH\x00\x12/\n\x0blease_ended\x18\x04 \x01(\x0b\x32\x18.hashfleet.v1.LeaseEndedH\x00\x12*\n\x08\x64raining\x18\x05 \x01(\x0b\x32\x16.hashfleet.v1.DrainingH\x00\x12,\n\theartbeat\x18\x06 \x01(\x0b\x32\x17.hashfleet.v1.HeartbeatH\x00\x42\t\n\x07message\"\x9e\x02\n\x0f\x43onnectResponse\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.hashfleet.v1.WelcomeH\x00\x12$\n\x05lease\x18\x02 \x01(\x0b\x32\x13.hashfleet.v1.LeaseH\x00\x12\x31\n\x0c\x63\x61ncel_lease\x18\x03 \x01(\x0b\x32\x19.hashfleet.v1.CancelLeaseH\x00\x12*\n\x08retarget\x18\x04 \x01(\x0b\x32\x16.hashfleet.v1.RetargetH\x00\x12+\n\x07verdict\x18\x05 \x01(\x0b\x32\x18.hashfleet.v1.HitVerdictH\x00\x12$\n\x05\x64rain\x18\x06 \x01(\x0b\x32\x13.hashfleet.v1.DrainH\x00\x42\t\n\x07message\"`\n\x05Hello\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12%\n\x07\x64\x65vices\x18\x04 \x03(\x0b\x32\x14.hashfleet.v1.Device\"y\n\x06\x44\x65vice\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x06\x65ngine\x18\x03 \x01(\x0e\x32\x18.hashfleet.v1.EngineKind\x12\x14\n\x0cnominal_rate\x18\x04 \x01(\x01\x12\x0e\n\x06\x64river\x18\x05 \x01(\t\"K\n\x07Welcome\x12!\n\x19progress_interval_seconds\x18\x01 \x01(\x01\x12\x1d\n\x15silence_limit_seconds\x18\x02 \x01(\x01\"\xb9\x01\n\x05Lease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\r\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x0e\n\x06prefix\x18\x05 \x01(\x0c\x12\x12\n\nextranonce\x18\x06 \x01(\t\x12\x16\n\x0e\x63ounter_digits\x18\x07 \x01(\r\x12\r\n\x05start\x18\x08 \x01(\x04\x12\r\n\x05\x63ount\x18\t \x01(\x04\x12\r\n\x05zeros\x18\n \x01(\r\"\x1f\n\x0b\x43\x61ncelLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"+\n\x08Retarget\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\r\n\x05zeros\x18\x02 \x01(\r\"6\n\x03Hit\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\t\"[\n\nHitVerdict\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\t\x12,\n\x08rejected\x18\x03 \x01(\x0e\x32\x1a.hashfleet.v1.RejectReason\"B\n\rLeaseProgress\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x04\x12\x11\n\thash_rate\x18\x03 \x01(\x01\"d\n\nLeaseEnded\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x04\x12\'\n\x06reason\x18\x03 \x01(\x0e\x32\x17.hashfleet.v1.EndReason\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"\x0b\n\tHeartbeat\"\n\n\x08\x44raining\"\x17\n\x05\x44rain\x12\x0e\n\x06reason\x18\x01 \x01(\t*l\n\nEngineKind\x12\x1b\n\x17\x45NGINE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NGINE_KIND_CUDA\x10\x01\x12\x16\n\x12\x45NGINE_KIND_OPENCL\x10\x02\x12\x13\n\x0f\x45NGINE_KIND_CPU\x10\x03*\xbf\x01\n\x0cRejectReason\x12\x1d\n\x19REJECT_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13REJECT_REASON_STALE\x10\x01\x12\x1b\n\x17REJECT_REASON_DUPLICATE\x10\x02\x12\x1e\n\x1aREJECT_REASON_BELOW_TARGET\x10\x03\x12\x1d\n\x19REJECT_REASON_UNKNOWN_JOB\x10\x04\x12\x1b\n\x17REJECT_REASON_BAD_NONCE\x10\x05*r\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45ND_REASON_EXHAUSTED\x10\x01\x12\x18\n\x14\x45ND_REASON_CANCELLED\x10\x02\x12\x15\n\x11\x45ND_REASON_FAILED\x10\x03\x32[\n\rWorkerService\x12J\n\x07\x43onnect\x12\x1c.hashfleet.v1.ConnectRequest\x1a\x1d.hashfleet.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!hashfleet/v1/worker_service.proto\x12\x0chashfleet.v1\"\x9f\x02\n\x0e\x43onnectRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.hashfleet.v1.HelloH\x00\x12 \n\x03hit\x18\x02 \x01(\x0b\x32\x11.hashfleet.v1.HitH\x00\x12/\n\x08progress\x18\x03 \x01(\x0b\x32\x1b.hashfleet.v1.LeaseProgressH\x00\x12/\n\x0blease_ended\x18\x04 \x01(\x0b\x32\x18.hashfleet.v1.LeaseEndedH\x00\x12*\n\x08\x64raining\x18\x05 \x01(\x0b\x32\x16.hashfleet.v1.DrainingH\x00\x12,\n\theartbeat\x18\x06 \x01(\x0b\x32\x17.hashfleet.v1.HeartbeatH\x00\x42\t\n\x07message\"\x9e\x02\n\x0f\x43onnectResponse\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.hashfleet.v1.WelcomeH\x00\x12$\n\x05lease\x18\x02 \x01(\x0b\x32\x13.hashfleet.v1.LeaseH\x00\x12\x31\n\x0c\x63\x61ncel_lease\x18\x03 \x01(\x0b\x32\x19.hashfleet.v1.CancelLeaseH\x00\x12*\n\x08retarget\x18\x04 \x01(\x0b\x32\x16.hashfleet.v1.RetargetH\x00\x12+\n\x07verdict\x18\x05 \x01(\x0b\x32\x18.hashfleet.v1.HitVerdictH\x00\x12$\n\x05\x64rain\x18\x06 \x01(\x0b\x32\x13.hashfleet.v1.DrainH\x00\x42\t\n\x07message\"`\n\x05Hello\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12%\n\x07\x64\x65vices\x18\x04 \x03(\x0b\x32\x14.hashfleet.v1.Device\"y\n\x06\x44\x65vice\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x06\x65ngine\x18\x03 \x01(\x0e\x32\x18.hashfleet.v1.EngineKind\x12\x14\n\x0cnominal_rate\x18\x04 \x01(\x01\x12\x0e\n\x06\x64river\x18\x05 \x01(\t\"K\n\x07Welcome\x12!\n\x19progress_interval_seconds\x18\x01 \x01(\x01\x12\x1d\n\x15silence_limit_seconds\x18\x02 \x01(\x01\"\xd0\x01\n\x05Lease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\r\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x0e\n\x06prefix\x18\x05 \x01(\x0c\x12\x12\n\nextranonce\x18\x06 \x01(\t\x12\x16\n\x0e\x63ounter_digits\x18\x07 \x01(\r\x12\r\n\x05start\x18\x08 \x01(\x04\x12\r\n\x05\x63ount\x18\t \x01(\x04\x12\r\n\x05zeros\x18\n \x01(\r\x12\x15\n\rfiller_digits\x18\x0b \x01(\r\"\x1f\n\x0b\x43\x61ncelLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"+\n\x08Retarget\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\r\n\x05zeros\x18\x02 \x01(\r\"6\n\x03Hit\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\t\"[\n\nHitVerdict\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\t\x12,\n\x08rejected\x18\x03 \x01(\x0e\x32\x1a.hashfleet.v1.RejectReason\"B\n\rLeaseProgress\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x04\x12\x11\n\thash_rate\x18\x03 \x01(\x01\"d\n\nLeaseEnded\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x04\x12\'\n\x06reason\x18\x03 \x01(\x0e\x32\x17.hashfleet.v1.EndReason\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"\x0b\n\tHeartbeat\"\n\n\x08\x44raining\"\x17\n\x05\x44rain\x12\x0e\n\x06reason\x18\x01 \x01(\t*l\n\nEngineKind\x12\x1b\n\x17\x45NGINE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NGINE_KIND_CUDA\x10\x01\x12\x16\n\x12\x45NGINE_KIND_OPENCL\x10\x02\x12\x13\n\x0f\x45NGINE_KIND_CPU\x10\x03*\xbf\x01\n\x0cRejectReason\x12\x1d\n\x19REJECT_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13REJECT_REASON_STALE\x10\x01\x12\x1b\n\x17REJECT_REASON_DUPLICATE\x10\x02\x12\x1e\n\x1aREJECT_REASON_BELOW_TARGET\x10\x03\x12\x1d\n\x19REJECT_REASON_UNKNOWN_JOB\x10\x04\x12\x1b\n\x17REJECT_REASON_BAD_NONCE\x10\x05*r\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45ND_REASON_EXHAUSTED\x10\x01\x12\x18\n\x14\x45ND_REASON_CANCELLED\x10\x02\x12\x15\n\x11\x45ND_REASON_FAILED\x10\x03\x32[\n\rWorkerService\x12J\n\x07\x43onnect\x12\x1c.hashfleet.v1.ConnectRequest\x1a\x1d.hashfleet.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hashfleet.v1.worker_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENGINEKIND']._serialized_start=1563
-  _globals['_ENGINEKIND']._serialized_end=1671
-  _globals['_REJECTREASON']._serialized_start=1674
-  _globals['_REJECTREASON']._serialized_end=1865
-  _globals['_ENDREASON']._serialized_start=1867
-  _globals['_ENDREASON']._serialized_end=1981
+  _globals['_ENGINEKIND']._serialized_start=1586
+  _globals['_ENGINEKIND']._serialized_end=1694
+  _globals['_REJECTREASON']._serialized_start=1697
+  _globals['_REJECTREASON']._serialized_end=1888
+  _globals['_ENDREASON']._serialized_start=1890
+  _globals['_ENDREASON']._serialized_end=2004
   _globals['_CONNECTREQUEST']._serialized_start=52
   _globals['_CONNECTREQUEST']._serialized_end=339
   _globals['_CONNECTRESPONSE']._serialized_start=342
@@ -48,25 +48,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WELCOME']._serialized_start=851
   _globals['_WELCOME']._serialized_end=926
   _globals['_LEASE']._serialized_start=929
-  _globals['_LEASE']._serialized_end=1114
-  _globals['_CANCELLEASE']._serialized_start=1116
-  _globals['_CANCELLEASE']._serialized_end=1147
-  _globals['_RETARGET']._serialized_start=1149
-  _globals['_RETARGET']._serialized_end=1192
-  _globals['_HIT']._serialized_start=1194
-  _globals['_HIT']._serialized_end=1248
-  _globals['_HITVERDICT']._serialized_start=1250
-  _globals['_HITVERDICT']._serialized_end=1341
-  _globals['_LEASEPROGRESS']._serialized_start=1343
-  _globals['_LEASEPROGRESS']._serialized_end=1409
-  _globals['_LEASEENDED']._serialized_start=1411
-  _globals['_LEASEENDED']._serialized_end=1511
-  _globals['_HEARTBEAT']._serialized_start=1513
-  _globals['_HEARTBEAT']._serialized_end=1524
-  _globals['_DRAINING']._serialized_start=1526
-  _globals['_DRAINING']._serialized_end=1536
-  _globals['_DRAIN']._serialized_start=1538
-  _globals['_DRAIN']._serialized_end=1561
-  _globals['_WORKERSERVICE']._serialized_start=1983
-  _globals['_WORKERSERVICE']._serialized_end=2074
+  _globals['_LEASE']._serialized_end=1137
+  _globals['_CANCELLEASE']._serialized_start=1139
+  _globals['_CANCELLEASE']._serialized_end=1170
+  _globals['_RETARGET']._serialized_start=1172
+  _globals['_RETARGET']._serialized_end=1215
+  _globals['_HIT']._serialized_start=1217
+  _globals['_HIT']._serialized_end=1271
+  _globals['_HITVERDICT']._serialized_start=1273
+  _globals['_HITVERDICT']._serialized_end=1364
+  _globals['_LEASEPROGRESS']._serialized_start=1366
+  _globals['_LEASEPROGRESS']._serialized_end=1432
+  _globals['_LEASEENDED']._serialized_start=1434
+  _globals['_LEASEENDED']._serialized_end=1534
+  _globals['_HEARTBEAT']._serialized_start=1536
+  _globals['_HEARTBEAT']._serialized_end=1547
+  _globals['_DRAINING']._serialized_start=1549
+  _globals['_DRAINING']._serialized_end=1559
+  _globals['_DRAIN']._serialized_start=1561
+  _globals['_DRAIN']._serialized_end=1584
+  _globals['_WORKERSERVICE']._serialized_start=2006
+  _globals['_WORKERSERVICE']._serialized_end=2097
 # @@protoc_insertion_point(module_scope)

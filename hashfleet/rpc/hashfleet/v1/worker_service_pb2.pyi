@@ -300,6 +300,7 @@ class Lease(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     ZEROS_FIELD_NUMBER: _builtins.int
+    FILLER_DIGITS_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     """Unique for ever."""
     generation: _builtins.int
@@ -311,13 +312,15 @@ class Lease(_message.Message):
     extranonce: _builtins.str
     """Decimal digits, this lease's own."""
     counter_digits: _builtins.int
-    """The nonce is extranonce followed by a counter of exactly this many decimal digits."""
+    """The nonce is extranonce followed by a counter of exactly this many decimal digits; see filler_digits."""
     start: _builtins.int
     """First counter value."""
     count: _builtins.int
     """Number of counter values."""
     zeros: _builtins.int
     """Report hashes with at least this many leading hex zeros."""
+    filler_digits: _builtins.int
+    """If not 0: this many zeros stand between the counter's other digits and its last four."""
     def __init__(
         self,
         *,
@@ -331,10 +334,11 @@ class Lease(_message.Message):
         start: _builtins.int = ...,
         count: _builtins.int = ...,
         zeros: _builtins.int = ...,
+        filler_digits: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "counter_digits", b"counter_digits", "device_id", b"device_id", "extranonce", b"extranonce", "generation", b"generation", "job_id", b"job_id", "lease_id", b"lease_id", "prefix", b"prefix", "start", b"start", "zeros", b"zeros"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "counter_digits", b"counter_digits", "device_id", b"device_id", "extranonce", b"extranonce", "filler_digits", b"filler_digits", "generation", b"generation", "job_id", b"job_id", "lease_id", b"lease_id", "prefix", b"prefix", "start", b"start", "zeros", b"zeros"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
