@@ -1,4 +1,9 @@
-/* CUDA C++: search counters start .. start + count - 1, one thread each. The twin of sha256.cl. */
+/* CUDA C++: search counters start .. start + count - 1.
+ *
+ * `search_one_block` and `search_two_blocks`, the twins of those in sha256.cl, hash any counter in one piece, a thread per
+ * nonce. `search_shared`, `search_short_12` and `search_short_13` are for the two shapes of hashfleet/message.py: a
+ * thread owns a lane and hashes some of its tails.
+ */
 
 typedef unsigned int word32;
 typedef unsigned long long word64;
@@ -33,3 +38,18 @@ extern "C" __global__ void search_two_blocks(const word32 *__restrict__ paramete
     if (distance < count && is_hit(parameters, start + distance, 2))
         report(found, capacity, distance);
 }
+
+#include "multiply_add.h"
+
+/* Found: the first word of this nonce's digest has no bit of the mask set. The nonces of a stretch that lie before its
+ * start or behind its end have a distance of `count` or more, modulo 2^32. */
+static __device__ __forceinline__ void report_survivor(const Stretch &stretch, word32 index, word32 tail,
+                                                       const word32 capacity, word32 *found)
+{
+    word32 distance = index * stretch.tails_per_lane + tail - stretch.skip;
+    if (distance < stretch.count)
+        report(found, capacity, distance);
+}
+
+#include "search_shared.h"
+#include "search_short.h"

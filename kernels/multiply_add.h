@@ -1,0 +1,126 @@
+/* CUDA only: SHA-256's rounds with their additions on the multiply-add pipe.
+ *
+ * From Volta to Hopper shifts, logic and three-input adds share one pipe (ALU, 16 lanes a quarter of an SM) and
+ * integer multiply-add has another of the same width; both are fed by one instruction per cycle, enough for 32 lanes.
+ * SHA-256 is bound by the first pipe: a round has 6 rotations and 4 three-input logic operations, which have no other
+ * place. So its 6 additions go to the second, as x * 1 + y, with a 1 that the compiler cannot see through.
+ *
+ * Some of the rotations can follow: (x * 2^30) has x << 30 in its lower and x >> 2 in its upper word, and their sum is
+ * the rotation by 2. BIG_SIGMA0 written as rotr(y, 2) with y = x ^ rotr(x, 11) ^ rotr(x, 20) thus costs an ALU slot less
+ * and three multiply-add slots more (a 64-bit product takes two). Whether that pays depends on the chip: the host
+ * compiles MULTIPLIED_OF_FOUR = 0, 1 .. 4 (in how many of four rounds it is done) and keeps what measures fastest.
+ */
+#ifndef MULTIPLIED_OF_FOUR
+#define MULTIPLIED_OF_FOUR 0
+#endif
+
+/* Passed as a kernel argument, so that the compiler keeps the multiplications. */
+struct Factors {
+    word32 one; /* 1 */
+    word32 up;  /* 2^30 */
+};
+
+/* x * factor + y, modulo 2^32, as one multiply-add. */
+DEVICE_FUNCTION word32 multiply_add(word32 x, word32 factor, word32 y)
+{
+#ifdef __CUDA_ARCH__
+    word32 sum;
+    asm("mad.lo.u32 %0, %1, %2, %3;" : "=r"(sum) : "r"(x), "r"(factor), "r"(y));
+    return sum;
+#else
+    return x * factor + y;
+#endif
+}
+
+#define ADD(x, y) multiply_add(x, factors.one, y)
+
+/* sum + BIG_SIGMA0(x) */
+DEVICE_FUNCTION word32 add_big_sigma0(const Factors factors, word32 sum, word32 x, const bool by_product)
+{
+    if (!by_product)
+        return ADD(BIG_SIGMA0(x), sum);
+    word32 y = x ^ ROTR(x, 11) ^ ROTR(x, 20), upper, lower;
+#ifdef __CUDA_ARCH__
+    /* In assembler too: what the compiler makes of a 64-bit product adds one of its words on the ALU pipe. */
+    asm("{ .reg .b64 product; mul.wide.u32 product, %2, %3; mov.b64 {%0, %1}, product; }"
+        : "=r"(lower), "=r"(upper) : "r"(y), "r"(factors.up));
+#else
+    upper = y >> 2, lower = y << 30;
+#endif
+    return ADD(lower, ADD(upper, sum));
+}
+
+/* Round i; `word` is its message word plus its constant. The callers rename a..h instead of moving eight values. */
+#define ADDED_ROUND(a, b, c, d, e, f, g, h, i, word)                                                \
+    do {                                                                                            \
+        word32 t1 = ADD(BIG_SIGMA1(e), ADD(CHOOSE(e, f, g), ADD(h, word)));                         \
+        d = ADD(d, t1);                                                                             \
+        h = add_big_sigma0(factors, ADD(MAJORITY(a, b, c), t1), a, (i) % 4 < MULTIPLIED_OF_FOUR);   \
+    } while (0)
+
+/* Rounds i to i + 7; WORD(i) is what round i takes. */
+#define EIGHT_ROUNDS(i, WORD)                                  \
+    do {                                                       \
+        ADDED_ROUND(a, b, c, d, e, f, g, h, i, WORD(i));             \
+        ADDED_ROUND(h, a, b, c, d, e, f, g, i + 1, WORD(i + 1));     \
+        ADDED_ROUND(g, h, a, b, c, d, e, f, i + 2, WORD(i + 2));     \
+        ADDED_ROUND(f, g, h, a, b, c, d, e, i + 3, WORD(i + 3));     \
+        ADDED_ROUND(e, f, g, h, a, b, c, d, i + 4, WORD(i + 4));     \
+        ADDED_ROUND(d, e, f, g, h, a, b, c, i + 5, WORD(i + 5));     \
+        ADDED_ROUND(c, d, e, f, g, h, a, b, i + 6, WORD(i + 6));     \
+        ADDED_ROUND(b, c, d, e, f, g, h, a, i + 7, WORD(i + 7));     \
+    } while (0)
+
+/* The chaining values a..h before the first round whose word varies, and the value of word 0 that the digest adds. */
+struct Lane {
+    word32 a, b, c, d, e, f, g, h;
+    word32 feed;
+};
+
+/* From `state`, rounds 0 to rounds - 1 of `words`, and round `rounds` without its word.
+ *
+ * What is still missing of that round is one addition to each of `a` and `e`.
+ */
+DEVICE_FUNCTION Lane begun_lane(const word32 state[8], const word32 words[16], const int rounds)
+{
+    Lane lane = {state[0], state[1], state[2], state[3], state[4], state[5], state[6], state[7], state[0]};
+#pragma unroll
+    for (int i = 0; i <= rounds; i++) {
+        word32 word = i < rounds ? words[i] : 0u;
+        word32 t1 = lane.h + BIG_SIGMA1(lane.e) + CHOOSE(lane.e, lane.f, lane.g) + ROUND_CONSTANTS[i] + word;
+        word32 t2 = BIG_SIGMA0(lane.a) + MAJORITY(lane.a, lane.b, lane.c);
+        lane.h = lane.g;
+        lane.g = lane.f;
+        lane.f = lane.e;
+        lane.e = lane.d + t1;
+        lane.d = lane.c;
+        lane.c = lane.b;
+        lane.b = lane.a;
+        lane.a = t1 + t2;
+    }
+    return lane;
+}
+
+/* Write the decimal digits of `value` < 10^16 over the "0"s of the four words that end before words[end]. */
+DEVICE_FUNCTION void write_digits(word32 words[16], const int end, word64 value)
+{
+    word64 high = value / 100000000u;
+    word32 upper = (word32)high, lower = (word32)(value - 100000000u * high);
+    words[end - 4] += four_digits(upper / 10000u);
+    words[end - 3] += four_digits(upper % 10000u);
+    words[end - 2] += four_digits(lower / 10000u);
+    words[end - 1] += four_digits(lower % 10000u);
+}
+
+/* Which nonces a launch hashes: all tails of the lanes first_lane .. first_lane + lanes - 1, less `skip` nonces
+ * of the first lane and what lies `count` or more behind those. Grid: x the lanes, one thread each; y the tails. */
+struct Stretch {
+    word64 first_lane;
+    word32 lanes;
+    word32 skip;
+    word32 count;
+    word32 tails_per_lane;  /* 10^4 or 10^3 */
+    word32 first_tail;      /* the tails to try are first_tail .. end_tail - 1, */
+    word32 end_tail;
+    word32 tails_per_block; /* cut into pieces of this size */
+};
