@@ -112,15 +112,43 @@ DEVICE_FUNCTION void write_digits(word32 words[16], const int end, word64 value)
     words[end - 1] += four_digits(lower % 10000u);
 }
 
-/* Which nonces a launch hashes: all tails of the lanes first_lane .. first_lane + lanes - 1, less `skip` nonces
- * of the first lane and what lies `count` or more behind those. Grid: x the lanes, one thread each; y the tails. */
+/* Which nonces a launch hashes: all tails of the lanes first_lane .. first_lane + lanes - 1, less `skip` nonces of the
+ * first lane and what lies `count` or more behind those. Only the tails first_tail .. end_tail - 1 are tried, in pieces
+ * of tails_per_block. Grid: x the lanes, one thread each; y the pieces.
+ *
+ * Every thread goes through the same tails, so that a row of the table is read once per warp and nothing diverges. What
+ * is hashed outside the stretch at its two ends is not reported. */
 struct Stretch {
     word64 first_lane;
-    word32 lanes;
-    word32 skip;
-    word32 count;
-    word32 tails_per_lane;  /* 10^4 or 10^3 */
-    word32 first_tail;      /* the tails to try are first_tail .. end_tail - 1, */
-    word32 end_tail;
-    word32 tails_per_block; /* cut into pieces of this size */
+    word32 lanes, skip, count;
+    word32 first_tail, end_tail, tails_per_block;
 };
+
+#define FIRST_TAIL(stretch) ((stretch).first_tail + blockIdx.y * (stretch).tails_per_block)
+#define END_TAIL(stretch) min(FIRST_TAIL(stretch) + (stretch).tails_per_block, (stretch).end_tail)
+
+/* A thread's lane, counted from the stretch's first. */
+#define LANE_INDEX (blockIdx.x * blockDim.x + threadIdx.x)
+
+/* Found: the first word of this nonce's digest has no bit of the mask set. A nonce before the stretch's start or behind
+ * its end has a distance of `count` or more, modulo 2^32. */
+DEVICE_FUNCTION void report_survivor(const Stretch stretch, const word32 tails_per_lane, const word32 tail,
+                                     const word32 capacity, word32 *found)
+{
+    word32 distance = LANE_INDEX * tails_per_lane + tail - stretch.skip;
+    if (distance < stretch.count)
+        report(found, capacity, distance);
+}
+
+/* What every kernel takes whose threads own lanes: `parameters` are
+ *      0 .. 7    the chaining value before the block that the high digits vary
+ *      8 .. 23   that block, every digit '0'
+ * and ROW is the type of the table's elements. The launch is filled in by gpu_worker/cuda_kernels.py. */
+#define LANE_KERNEL(NAME, ROW)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(256)                                                              \
+    NAME(const word32 *__restrict__ parameters, const ROW *__restrict__ table, const word64 first_lane,            \
+         const word32 lanes, const word32 skip, const word32 count, const word32 first_tail, const word32 end_tail, \
+         const word32 tails_per_block, const word32 mask, const word32 one, const word32 up, const word32 capacity, \
+         word32 *found)
+#define LANE_STRETCH {first_lane, lanes, skip, count, first_tail, end_tail, tails_per_block}
+#define LANE_FACTORS {one, up}

@@ -3,20 +3,17 @@
  * Per hash rounds 12 to 63 remain: 51 whole ones and two additions. `tools/count_sass.py` counts what the compiler makes
  * of the loop; on sm_90 it is @T_ALU@.
  *
- * The parameters, in 32-bit words (filled by gpu_worker/cuda_parameters.py):
- *      0 .. 7    chaining value before the lane's block
- *      8 .. 23   the lane's block, every high digit '0'
- * The table has a row of 52 words per tail: word + constant of rounds 12 to 63.
+ * The table has a row of 52 words per tail: word + constant of rounds 12 to 63. It is read at addresses that are the same
+ * for a whole warp, as 13 loads of 16 bytes: neither pipe is asked for them.
  */
 #define SCHEDULE_WORDS 52
 #define SCHEDULE_WORD(i) schedule[(i) - 12]
 
-extern "C" __global__ void __launch_bounds__(256)
-search_shared(const word32 *__restrict__ parameters, const uint4 *__restrict__ table, const Stretch stretch,
-              const Factors factors, const word32 mask, const word32 capacity, word32 *found)
+LANE_KERNEL(search_shared, uint4)
 {
-    const word32 index = blockIdx.x * blockDim.x + threadIdx.x;
-    if (index >= stretch.lanes)
+    const Stretch stretch = LANE_STRETCH;
+    const Factors factors = LANE_FACTORS;
+    if (LANE_INDEX >= lanes)
         return;
 
     word32 state[8], words[16];
@@ -26,21 +23,16 @@ search_shared(const word32 *__restrict__ parameters, const uint4 *__restrict__ t
 #pragma unroll
     for (int i = 0; i < 16; i++)
         words[i] = parameters[8 + i];
-    write_digits(words, 16, stretch.first_lane + index);
+    write_digits(words, 16, first_lane + LANE_INDEX);
     sha256_compress(state, words);
 #pragma unroll
     for (int i = 0; i < 12; i++)
         words[i] = 0x30303030u; /* the filler */
     const Lane lane = begun_lane(state, words, 12);
 
-    const word32 begin = stretch.first_tail + blockIdx.y * stretch.tails_per_block;
-    const word32 end = begin + stretch.tails_per_block < stretch.end_tail ? begin + stretch.tails_per_block
-                                                                          : stretch.end_tail;
-    const uint4 *row = table + begin * (SCHEDULE_WORDS / 4);
-    /* Every thread of the grid goes through the same tails, so a row is read once per warp: no divergence. What does
-     * not belong to the stretch at its two ends is hashed for nothing and not reported. */
+    const uint4 *row = table + FIRST_TAIL(stretch) * (SCHEDULE_WORDS / 4);
 #pragma unroll 1
-    for (word32 tail = begin; tail < end; tail++, row += SCHEDULE_WORDS / 4) {
+    for (word32 tail = FIRST_TAIL(stretch); tail < END_TAIL(stretch); tail++, row += SCHEDULE_WORDS / 4) {
         word32 schedule[SCHEDULE_WORDS];
 #pragma unroll
         for (int i = 0; i < SCHEDULE_WORDS / 4; i++) {
@@ -59,6 +51,6 @@ search_shared(const word32 *__restrict__ parameters, const uint4 *__restrict__ t
         ADDED_ROUND(h, a, b, c, d, e, f, g, 62, SCHEDULE_WORD(62));
         ADDED_ROUND(g, h, a, b, c, d, e, f, 63, SCHEDULE_WORD(63));
         if ((ADD(f, lane.feed) & mask) == 0)
-            report_survivor(stretch, index, tail, capacity, found);
+            report_survivor(stretch, 10000u, tail, capacity, found);
     }
 }

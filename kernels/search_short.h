@@ -9,9 +9,6 @@
  * Per hash 51 rounds remain (50 where word 13 varies) and the rest of the schedule. `tools/count_sass.py` counts what
  * the compiler makes of the loop; on sm_90 it is @S_ALU@.
  *
- * The parameters, in 32-bit words (filled by gpu_worker/cuda_parameters.py):
- *      0 .. 7    chaining value before the last block
- *      8 .. 23   the last block, every digit '0'
  * The table has two words per tail: the varying word, and its SMALL_SIGMA0.
  */
 
@@ -27,8 +24,7 @@ DEVICE_FUNCTION void search_short(const word32 *__restrict__ parameters, const u
                                   const Stretch stretch, const Factors factors, const word32 mask,
                                   const word32 capacity, word32 *found)
 {
-    const word32 index = blockIdx.x * blockDim.x + threadIdx.x;
-    if (index >= stretch.lanes)
+    if (LANE_INDEX >= stretch.lanes)
         return;
 
     word32 state[8];
@@ -40,7 +36,7 @@ DEVICE_FUNCTION void search_short(const word32 *__restrict__ parameters, const u
 #pragma unroll
     for (int i = 0; i < 16; i++)
         hoisted[i] = parameters[8 + i];
-    write_digits(hoisted, VARYING, stretch.first_lane + index);
+    write_digits(hoisted, VARYING, stretch.first_lane + LANE_INDEX);
     const Lane lane = begun_lane(state, hoisted, VARYING);
 #pragma unroll
     for (int i = 16; i < 64; i++) {
@@ -54,11 +50,8 @@ DEVICE_FUNCTION void search_short(const word32 *__restrict__ parameters, const u
     for (int i = VARYING + 1; i < VARYING + 13; i++)
         hoisted[i] += varies(i, VARYING) ? 0u : ROUND_CONSTANTS[i];
 
-    const word32 begin = stretch.first_tail + blockIdx.y * stretch.tails_per_block;
-    const word32 end = begin + stretch.tails_per_block < stretch.end_tail ? begin + stretch.tails_per_block
-                                                                          : stretch.end_tail;
 #pragma unroll 1
-    for (word32 tail = begin; tail < end; tail++) {
+    for (word32 tail = FIRST_TAIL(stretch); tail < END_TAIL(stretch); tail++) {
         const uint2 word_and_sigma = table[tail];
         word32 w[64]; /* of the varying words only */
         w[VARYING] = word_and_sigma.x;
@@ -86,11 +79,9 @@ DEVICE_FUNCTION void search_short(const word32 *__restrict__ parameters, const u
 #pragma unroll
         for (int i = VARYING + 1; i < VARYING + 49; i += 8)
             EIGHT_ROUNDS(i, SHORT_WORD);
-        if (VARYING == 12)
-            ADDED_ROUND(a, b, c, d, e, f, g, h, 61, SHORT_WORD(61));
-        /* Round VARYING + 49 may just have renamed; the last two do so from there. */
-        word32 first;
+        word32 first; /* a after round 63, by the name that the last renaming gave it */
         if (VARYING == 12) {
+            ADDED_ROUND(a, b, c, d, e, f, g, h, 61, SHORT_WORD(61));
             ADDED_ROUND(h, a, b, c, d, e, f, g, 62, SHORT_WORD(62));
             ADDED_ROUND(g, h, a, b, c, d, e, f, 63, SHORT_WORD(63));
             first = f;
@@ -100,20 +91,20 @@ DEVICE_FUNCTION void search_short(const word32 *__restrict__ parameters, const u
             first = g;
         }
         if ((ADD(first, lane.feed) & mask) == 0)
-            report_survivor(stretch, index, tail, capacity, found);
+            report_survivor(stretch, VARYING == 12 ? 10000u : 1000u, tail, capacity, found);
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-search_short_12(const word32 *__restrict__ parameters, const uint2 *__restrict__ table, const Stretch stretch,
-                const Factors factors, const word32 mask, const word32 capacity, word32 *found)
+LANE_KERNEL(search_short_12, uint2)
 {
+    const Stretch stretch = LANE_STRETCH;
+    const Factors factors = LANE_FACTORS;
     search_short<12>(parameters, table, stretch, factors, mask, capacity, found);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-search_short_13(const word32 *__restrict__ parameters, const uint2 *__restrict__ table, const Stretch stretch,
-                const Factors factors, const word32 mask, const word32 capacity, word32 *found)
+LANE_KERNEL(search_short_13, uint2)
 {
+    const Stretch stretch = LANE_STRETCH;
+    const Factors factors = LANE_FACTORS;
     search_short<13>(parameters, table, stretch, factors, mask, capacity, found);
 }

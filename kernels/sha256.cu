@@ -40,16 +40,5 @@ extern "C" __global__ void search_two_blocks(const word32 *__restrict__ paramete
 }
 
 #include "multiply_add.h"
-
-/* Found: the first word of this nonce's digest has no bit of the mask set. The nonces of a stretch that lie before its
- * start or behind its end have a distance of `count` or more, modulo 2^32. */
-static __device__ __forceinline__ void report_survivor(const Stretch &stretch, word32 index, word32 tail,
-                                                       const word32 capacity, word32 *found)
-{
-    word32 distance = index * stretch.tails_per_lane + tail - stretch.skip;
-    if (distance < stretch.count)
-        report(found, capacity, distance);
-}
-
 #include "search_shared.h"
 #include "search_short.h"
