@@ -85,7 +85,7 @@ class _EndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EndReason.V
     END_REASON_EXHAUSTED: _EndReason.ValueType  # 1
     """The whole range is searched."""
     END_REASON_CANCELLED: _EndReason.ValueType  # 2
-    """As told by CancelLease."""
+    """As told by CancelLease, or with the first hit of a lease that ends with it."""
     END_REASON_FAILED: _EndReason.ValueType  # 3
     """The device failed; the rest of the range is to be issued again."""
 
@@ -96,7 +96,7 @@ END_REASON_UNSPECIFIED: EndReason.ValueType  # 0
 END_REASON_EXHAUSTED: EndReason.ValueType  # 1
 """The whole range is searched."""
 END_REASON_CANCELLED: EndReason.ValueType  # 2
-"""As told by CancelLease."""
+"""As told by CancelLease, or with the first hit of a lease that ends with it."""
 END_REASON_FAILED: EndReason.ValueType  # 3
 """The device failed; the rest of the range is to be issued again."""
 Global___EndReason: _TypeAlias = EndReason  # noqa: Y015
@@ -113,6 +113,7 @@ class ConnectRequest(_message.Message):
     LEASE_ENDED_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -125,6 +126,8 @@ class ConnectRequest(_message.Message):
     def draining(self) -> Global___Draining: ...
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat: ...
+    @_builtins.property
+    def bundle(self) -> Global___WorkerBundle: ...
     def __init__(
         self,
         *,
@@ -134,12 +137,13 @@ class ConnectRequest(_message.Message):
         lease_ended: Global___LeaseEnded | None = ...,
         draining: Global___Draining | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
+        bundle: Global___WorkerBundle | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "heartbeat", b"heartbeat", "hello", b"hello", "hit", b"hit", "lease_ended", b"lease_ended", "message", b"message", "progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "draining", b"draining", "heartbeat", b"heartbeat", "hello", b"hello", "hit", b"hit", "lease_ended", b"lease_ended", "message", b"message", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "heartbeat", b"heartbeat", "hello", b"hello", "hit", b"hit", "lease_ended", b"lease_ended", "message", b"message", "progress", b"progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "draining", b"draining", "heartbeat", b"heartbeat", "hello", b"hello", "hit", b"hit", "lease_ended", b"lease_ended", "message", b"message", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "hit", "progress", "lease_ended", "draining", "heartbeat"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "hit", "progress", "lease_ended", "draining", "heartbeat", "bundle"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -157,6 +161,7 @@ class ConnectResponse(_message.Message):
     RETARGET_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -169,6 +174,8 @@ class ConnectResponse(_message.Message):
     def verdict(self) -> Global___HitVerdict: ...
     @_builtins.property
     def drain(self) -> Global___Drain: ...
+    @_builtins.property
+    def bundle(self) -> Global___CoordinatorBundle: ...
     def __init__(
         self,
         *,
@@ -178,16 +185,63 @@ class ConnectResponse(_message.Message):
         retarget: Global___Retarget | None = ...,
         verdict: Global___HitVerdict | None = ...,
         drain: Global___Drain | None = ...,
+        bundle: Global___CoordinatorBundle | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_lease", b"cancel_lease", "drain", b"drain", "lease", b"lease", "message", b"message", "retarget", b"retarget", "verdict", b"verdict", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "cancel_lease", b"cancel_lease", "drain", b"drain", "lease", b"lease", "message", b"message", "retarget", b"retarget", "verdict", b"verdict", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_lease", b"cancel_lease", "drain", b"drain", "lease", b"lease", "message", b"message", "retarget", b"retarget", "verdict", b"verdict", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "cancel_lease", b"cancel_lease", "drain", b"drain", "lease", b"lease", "message", b"message", "retarget", b"retarget", "verdict", b"verdict", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "lease", "cancel_lease", "retarget", "verdict", "drain"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "lease", "cancel_lease", "retarget", "verdict", "drain", "bundle"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___ConnectResponse: _TypeAlias = ConnectResponse  # noqa: Y015
+
+@_typing.final
+class WorkerBundle(_message.Message):
+    """Several messages of a worker in one, in order: thousands of small leases a second cost a message each otherwise.
+    Bundles do not nest.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConnectRequest]: ...
+    def __init__(
+        self,
+        *,
+        messages: _abc.Iterable[Global___ConnectRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerBundle: _TypeAlias = WorkerBundle  # noqa: Y015
+
+@_typing.final
+class CoordinatorBundle(_message.Message):
+    """Several messages of the coordinator in one, in order. Bundles do not nest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConnectResponse]: ...
+    def __init__(
+        self,
+        *,
+        messages: _abc.Iterable[Global___ConnectResponse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CoordinatorBundle: _TypeAlias = CoordinatorBundle  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):
@@ -301,6 +355,7 @@ class Lease(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     ZEROS_FIELD_NUMBER: _builtins.int
     FILLER_DIGITS_FIELD_NUMBER: _builtins.int
+    ENDS_WITH_HIT_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     """Unique for ever."""
     generation: _builtins.int
@@ -321,6 +376,8 @@ class Lease(_message.Message):
     """Report hashes with at least this many leading hex zeros."""
     filler_digits: _builtins.int
     """If not 0: this many zeros stand between the counter's other digits and its last four."""
+    ends_with_hit: _builtins.bool
+    """The lease ends with its first hit, without being cancelled: its range is so small that one is all that is wanted."""
     def __init__(
         self,
         *,
@@ -335,10 +392,11 @@ class Lease(_message.Message):
         count: _builtins.int = ...,
         zeros: _builtins.int = ...,
         filler_digits: _builtins.int = ...,
+        ends_with_hit: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "counter_digits", b"counter_digits", "device_id", b"device_id", "extranonce", b"extranonce", "filler_digits", b"filler_digits", "generation", b"generation", "job_id", b"job_id", "lease_id", b"lease_id", "prefix", b"prefix", "start", b"start", "zeros", b"zeros"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "counter_digits", b"counter_digits", "device_id", b"device_id", "ends_with_hit", b"ends_with_hit", "extranonce", b"extranonce", "filler_digits", b"filler_digits", "generation", b"generation", "job_id", b"job_id", "lease_id", b"lease_id", "prefix", b"prefix", "start", b"start", "zeros", b"zeros"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
