@@ -19,7 +19,7 @@ from hashfleet.errors import InvalidInput
         ({"counter_digits": 0}, "counter_digits"),
         ({"counter_digits": 19}, "counter_digits"),
         ({"extranonce": "12x"}, "extranonce"),
-        ({"extranonce": "1" * 65}, "extranonce"),
+        ({"extranonce": "1" * 129}, "extranonce"),
         ({"prefix": b"p" * 1025}, "prefix"),
         ({"lease_id": ""}, "lease_id"),
         ({"lease_id": "l" * 129}, "lease_id"),
