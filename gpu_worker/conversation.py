@@ -66,15 +66,20 @@ class UnansweredHits:
 
     def __init__(self) -> None:
         self._hits: OrderedDict[tuple[str, str], HitFound] = OrderedDict()
+        #: Set from the first hit given up until all are answered, so that the log says it once.
+        self._giving_up = False
 
     def add(self, hit: HitFound) -> None:
         self._hits[hit.lease_id, hit.nonce] = hit
         if len(self._hits) > MAX_UNANSWERED:
-            _, oldest = self._hits.popitem(last=False)
-            logger.warning("gave up a hit for %s: %d newer ones wait for an answer", oldest.job_id, MAX_UNANSWERED)
+            self._hits.popitem(last=False)
+            if not self._giving_up:
+                logger.warning("the coordinator leaves %d hits unanswered; giving up the oldest ones", MAX_UNANSWERED)
+            self._giving_up = True
 
     def answered(self, lease_id: str, nonce: str) -> None:
         self._hits.pop((lease_id, nonce), None)
+        self._giving_up = self._giving_up and bool(self._hits)
 
     def all(self) -> tuple[HitFound, ...]:
         """Oldest first."""

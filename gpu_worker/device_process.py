@@ -273,8 +273,10 @@ class _Child:
             atexit.unregister(self.kill)
 
     def _died(self) -> EngineError:
-        self._process.join(KILL_SECONDS)  # the pipe closes a moment before the exit status is there
-        code = self._process.exitcode
+        # Under the lock: two threads that wait for one process take its exit status from each other.
+        with self._lock:
+            self._process.join(KILL_SECONDS)  # the pipe closes a moment before the exit status is there
+            code = self._process.exitcode
         self.kill()
         if code is None:
             how = "closed its pipe"

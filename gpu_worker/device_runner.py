@@ -272,9 +272,11 @@ class DeviceRunner:
         false: str | None = None
         for counter in batch.hits[:MAX_HITS_PER_BATCH]:
             nonce = lease.space.nonce(counter)
-            within = batch.start <= counter < batch.start + batch.count
+            if not batch.start <= counter < batch.start + batch.count:
+                false = nonce
+                continue
             proof = verify(lease.space.prefix, nonce)
-            if not within or proof.zeros < zeros:
+            if proof.zeros < zeros:
                 false = nonce
             elif best is None or proof.zeros > best.zeros:
                 best = proof

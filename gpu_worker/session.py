@@ -102,12 +102,15 @@ class Session:
         others = [asyncio.create_task(self._read(call)), asyncio.create_task(self._tick())]
         try:
             done, _ = await asyncio.wait([writing, *others], return_when=asyncio.FIRST_COMPLETED)
-            if writing in done and writing.exception() is None:
-                # All is said. The coordinator answers by ending its side, after it has read everything.
+            if writing in done:
+                # Either all is said, and the coordinator ends its side after it has read everything; or it has ended
+                # the stream already, and what it said before tells why.
                 await asyncio.wait([others[0]], timeout=CLOSE_SECONDS)
-                return
-            for task in done:
-                task.result()  # raises, unless the coordinator asked the worker to go and ended the stream itself
+                if writing.exception() is None:
+                    return
+            if self._conversation.told_to_go is None:
+                for task in done:
+                    task.result()  # raises
         finally:
             for task in (writing, *others):
                 task.cancel()
@@ -116,9 +119,8 @@ class Session:
     async def _read(self, call: _Call) -> None:
         while isinstance(message := await call.read(), pb.ConnectResponse):
             self._send(self._conversation.receive(message))
-        if self._conversation.told_to_go is not None:
-            return  # it said goodbye before it ended the stream
-        raise CoordinatorUnavailable(await self._ended(call))
+        if self._conversation.told_to_go is None:  # else it said goodbye before it ended the stream
+            raise CoordinatorUnavailable(await self._ended(call))
 
     async def _write(self, call: _Call) -> None:
         while (message := await self._outbox.get()) is not None:
@@ -142,8 +144,11 @@ class Session:
             self._outbox.put_nowait(None)
 
     async def _in_time(self, call: Awaitable[_Answer], seconds: float, what: str) -> _Answer:
+        # Not wait_for: before Python 3.12 it swallows a cancellation that comes just as the call ends, and the task
+        # that was to end would go on for ever.
         try:
-            return await asyncio.wait_for(call, seconds)
+            async with asyncio.timeout(seconds):
+                return await call
         except TimeoutError:
             raise CoordinatorUnavailable(
                 f"the coordinator at {self._address} did not {what} within {seconds:g} seconds"

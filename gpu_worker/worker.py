@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import secrets
@@ -140,10 +141,9 @@ class Worker:
     async def _pause(self) -> None:
         seconds = self._backoff.next()
         logger.info("connecting again in %.1f seconds", seconds)
-        try:
-            await asyncio.wait_for(self._drain_asked.wait(), seconds)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):  # not wait_for, see Session
+                await self._drain_asked.wait()
 
     def _report_from_thread(self, report: Report) -> None:
         assert self._loop is not None

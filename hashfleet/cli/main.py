@@ -51,7 +51,8 @@ def cli() -> None:
 def main() -> None:
     """Entry point: an error of ours becomes one sentence on stderr and exit status 1, never a traceback."""
     try:
-        cli.main(standalone_mode=False)
+        status = cli.main(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -112,15 +112,17 @@ async def test_a_second_signal_ends_it_at_once(listening: ScriptedCoordinator, r
     link.say(lease=lease("cpu", count=10**12))
     await link.expect("progress")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for child in children:  # a device that hangs, so that draining has to wait
-        os.kill(int(child), signal.SIGSTOP)
-    process.send_signal(signal.SIGINT)
-    await link.expect("draining", "progress")
-    process.send_signal(signal.SIGINT)
-    await end(process)
+    try:
+        for child in children:  # a device that hangs, so that draining has to wait
+            os.kill(int(child), signal.SIGSTOP)
+        process.send_signal(signal.SIGINT)
+        await link.expect("draining", "progress")
+        process.send_signal(signal.SIGINT)
+        await end(process)
+    finally:
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
     assert process.returncode == 130
-    for child in children:
-        os.kill(int(child), signal.SIGKILL)
 
 
 async def test_devices_are_listed_as_json(run: Start) -> None:

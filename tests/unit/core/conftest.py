@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -78,12 +78,19 @@ def grants(commands: list[Command]) -> list[Lease]:
     return [command.lease for command in commands if isinstance(command, GrantLease)]
 
 
+def nonces(lease: Lease) -> Iterator[str]:
+    """Every nonce of this lease."""
+    return (lease.space.nonce(counter) for counter in range(lease.range.start, lease.range.start + lease.range.count))
+
+
 def solve(lease: Lease, zeros: int) -> str:
-    """A nonce of this lease with that many leading zeros."""
-    space = lease.space
-    for counter in range(lease.range.start, lease.range.start + lease.range.count):
-        if hashlib.sha256(space.message(counter)).hexdigest().startswith("0" * zeros):
-            return space.nonce(counter)
+    """A nonce of this lease with that many leading zeros, or more."""
+    prefix = hashlib.sha256(lease.space.prefix)
+    for nonce in nonces(lease):
+        digest = prefix.copy()
+        digest.update(nonce.encode())
+        if digest.hexdigest().startswith("0" * zeros):
+            return nonce
     raise AssertionError(f"no nonce with {zeros} zeros in this lease")
 
 

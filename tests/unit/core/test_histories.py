@@ -27,6 +27,7 @@ from coordinator.core.events import (
 )
 from coordinator.core.job import JobState, Transaction, TransactionState
 from coordinator.core.lease import Lease
+from coordinator.core.schedule import zeros_needed
 from hashfleet.action import Action, Work
 from hashfleet.errors import JobFinal, JobNotFound
 
@@ -156,6 +157,7 @@ class Histories(RuleBasedStateMachine):
                 assert claim not in self.submitted, "a job is solved twice"
                 self.submitted.append(claim)
                 assert self.play.stored[command.job_id].found is not None, "a proof is submitted before it is stored"
+                assert command.proof.zeros >= zeros_needed(command.work, self.play.height), "a proof is too weak"
         self.seen = len(self.play.commands)
 
     @invariant()

@@ -42,8 +42,9 @@ from coordinator.core.machine import SILENCE_LIMIT_SECONDS
 from hashfleet.action import Action, Work
 from hashfleet.errors import JobFinal, JobNotFound
 from hashfleet.job_request import JobRequest, Priority
+from hashfleet.proof import verify
 
-from .conftest import Play, grants, solve
+from .conftest import Play, grants, nonces, solve
 
 Running = Callable[[], Lease]
 
@@ -184,6 +185,13 @@ def test_a_false_hit_is_rejected_with_its_reason(
 ) -> None:
     lease = running()
     assert play.hit(lease, nonce) == [SendVerdict("w_1", lease.lease_id, nonce, rejection)]
+    assert play.job().state is JobState.RUNNING
+
+
+def test_a_hit_one_zero_short_is_below_target(play: Play, running: Running) -> None:
+    lease = running()
+    short = next(nonce for nonce in nonces(lease) if verify(lease.space.prefix, nonce).zeros == lease.zeros - 1)
+    assert play.hit(lease, short) == [SendVerdict("w_1", lease.lease_id, short, Rejection.BELOW_TARGET)]
     assert play.job().state is JobState.RUNNING
 
 

@@ -21,7 +21,7 @@ def engine() -> Iterator[ScriptedEngine]:
     """An honest device that goes on by itself."""
     made = ScriptedEngine()
     yield made
-    made.let_go()
+    made.end()
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def stepped() -> Iterator[ScriptedEngine]:
     """An honest device that hashes one batch for each call of `step`."""
     made = ScriptedEngine(stepped=True)
     yield made
-    made.let_go()
+    made.end()
 
 
 @pytest.fixture

@@ -233,11 +233,14 @@ def test_hits_left_unanswered_are_sent_again_after_the_next_welcome_and_once(
     assert [message.hit.nonce for message in after] == ["11", "12"]
 
 
-def test_unanswered_hits_are_bounded_and_the_oldest_go_first(unanswered: UnansweredHits) -> None:
+def test_unanswered_hits_are_bounded_and_the_oldest_go_first_with_one_line_in_the_log(
+    unanswered: UnansweredHits, caplog: pytest.LogCaptureFixture
+) -> None:
     for number in range(MAX_UNANSWERED + 5):
         unanswered.add(HitFound("l_a", "pow_1", str(number)))
     assert len(unanswered.all()) == MAX_UNANSWERED
     assert unanswered.all()[0].nonce == "5"
+    assert len(caplog.records) == 1
 
 
 def test_draining_gives_back_what_is_held_and_takes_nothing_new(

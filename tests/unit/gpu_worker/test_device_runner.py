@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from scripted_coordinator import lease as message
-from scripted_engine import BATCH, ScriptedEngine, honest_hits
+from scripted_engine import BATCH, ScriptedEngine, best_hits
 
 from gpu_worker.device_runner import MAX_FAILURES, DeviceOut, DeviceRunner, HitFound, LeaseOver, ReadyEngine, Report
 from gpu_worker.lease import EndReason, Lease, read_lease
@@ -52,12 +52,12 @@ def make(**changes: Any) -> Lease:
     return read_lease(message(**changes))
 
 
-def test_a_lease_is_searched_whole_and_every_hit_reported(engine: ScriptedEngine, watch: Any) -> None:
-    lease = make(count=1050, zeros=2)
+def test_a_lease_is_searched_whole_and_the_best_hit_of_each_batch_reported(engine: ScriptedEngine, watch: Any) -> None:
+    lease = make(count=1050, zeros=1)
     device = watch(engine)
     device.runner.offer(lease)
-    wanted = honest_hits(lease.space, 0, 1050, 2)
-    assert wanted
+    wanted = best_hits(lease.space, 0, 1050, 1)
+    assert len(wanted) > 1
     for counter in wanted:
         assert device.next() == HitFound(lease.lease_id, "pow_1", lease.space.nonce(counter))
     assert device.next() == LeaseOver(lease.lease_id, 1050, EndReason.EXHAUSTED)
@@ -95,7 +95,7 @@ def test_a_retarget_restarts_the_search_at_the_current_position(stepped: Scripte
     device.runner.retarget(lease.lease_id, 1)
     stepped.let_go()
     # the batch that was under way when the retarget came still looks for the old target
-    for counter in honest_hits(lease.space, 2 * BATCH, 3 * BATCH, 1):
+    for counter in best_hits(lease.space, 2 * BATCH, 3 * BATCH, 1):
         assert device.next() == HitFound(lease.lease_id, "pow_1", lease.space.nonce(counter))
     assert device.next() == LeaseOver(lease.lease_id, 5 * BATCH, EndReason.EXHAUSTED)
     assert stepped.searches == [(0, 5 * BATCH, 60), (2 * BATCH, 3 * BATCH, 1)]
@@ -122,6 +122,23 @@ def test_a_false_hit_is_not_reported_and_fails_its_lease(engine: ScriptedEngine,
     over = device.next()
     assert (over.lease_id, over.done, over.reason) == (lease.lease_id, 0, EndReason.FAILED)
     assert "hashlib refutes" in over.error
+
+
+def test_a_hit_outside_of_its_batch_is_the_fault_of_the_device(engine: ScriptedEngine, watch: Any) -> None:
+    engine.lies = [-5]
+    device = watch(engine)
+    device.runner.offer(make())
+    assert "false hit 1 of 3" in device.next().error
+
+
+def test_a_true_hit_is_reported_even_beside_a_false_one(engine: ScriptedEngine, watch: Any) -> None:
+    lease = make(zeros=1)
+    (best, *_) = best_hits(lease.space, 0, BATCH, 1)
+    engine.lies = [BATCH + 5]
+    device = watch(engine)
+    device.runner.offer(lease)
+    assert device.next() == HitFound(lease.lease_id, "pow_1", lease.space.nonce(best))
+    assert device.next().reason is EndReason.FAILED
 
 
 def test_a_device_is_taken_out_at_its_third_false_hit_and_gives_back_the_waiting_lease(

@@ -66,6 +66,19 @@ def test_a_dropped_lease_makes_room_while_it_winds_down() -> None:
     assert len(queue.held) == 2
 
 
+def test_a_cancelled_lease_makes_room_while_it_winds_down() -> None:
+    queue = LeaseQueue()
+    cancelled, waiting, following = (read_lease(message()) for _ in range(3))
+    queue.offer(cancelled)
+    queue.start_next()
+    queue.offer(waiting)
+    queue.cancel(cancelled.lease_id)
+    queue.offer(following)
+    assert queue.held == (waiting, following)
+    with pytest.raises(InvalidInput, match="holds 2 leases already"):
+        queue.offer(read_lease(message()))
+
+
 def test_cancelling_a_waiting_lease_takes_it_out_and_leaves_the_running_one() -> None:
     queue = LeaseQueue()
     running, waiting = read_lease(message()), read_lease(message())

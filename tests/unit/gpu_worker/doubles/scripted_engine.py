@@ -22,6 +22,18 @@ def honest_hits(space: NonceSpace, start: int, count: int, zeros: int) -> tuple[
     return tuple(c for c in range(start, start + count) if verify(space.prefix, space.nonce(c)).zeros >= zeros)
 
 
+def best_hits(space: NonceSpace, start: int, count: int, zeros: int) -> list[int]:
+    """The first of the best hits of each batch that has any: what a worker reports."""
+
+    def rank(counter: int) -> tuple[int, int]:
+        return verify(space.prefix, space.nonce(counter)).zeros, -counter
+
+    batches = (
+        honest_hits(space, at, min(BATCH, start + count - at), zeros) for at in range(start, start + count, BATCH)
+    )
+    return [max(hits, key=rank) for hits in batches if hits]
+
+
 class ScriptedEngine:
     """A device in this process. Everything it was asked is in `searches`."""
 
@@ -35,6 +47,7 @@ class ScriptedEngine:
         #: Counters that the next batch claims as hits besides the true ones.
         self.lies: list[int] = []
         self.closed = threading.Event()
+        self.over = False
         #: Set when a search has ended, closed early or not.
         self.idle = threading.Event()
         self._taken = threading.Semaphore(0)
@@ -54,6 +67,11 @@ class ScriptedEngine:
         if self._steps is not None:
             self._steps.release(1_000_000)
 
+    def end(self) -> None:
+        """The test is over: fail instead of hashing on, for a free-running fake would starve everything else."""
+        self.over = True
+        self.let_go()
+
     def search(self, space: NonceSpace, start: int, count: int, zeros: int) -> Iterator[Batch]:
         space.check_range(start, count)
         self.searches.append((start, count, zeros))
@@ -63,6 +81,8 @@ class ScriptedEngine:
             while at < start + count:
                 if self._steps is not None:
                     self._steps.acquire()
+                if self.over:
+                    raise EngineUnavailable("the test is over")
                 if self.errors:
                     raise self.errors.pop(0)
                 size = min(self.batch, start + count - at)
