@@ -21,6 +21,12 @@ def opencl_source() -> str:
 
 
 @cache
+def opencl_lane_source() -> str:
+    """OpenCL C source of the kernels for shapes T and S, to be compiled with -D WIDTH=n, without includes."""
+    return _with_includes("lane_search.cl")
+
+
+@cache
 def cuda_source() -> str:
     """CUDA C++ source without includes, ready for NVRTC."""
     return _with_includes("sha256.cu")

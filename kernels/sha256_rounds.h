@@ -4,7 +4,13 @@
  *     word32, word64     unsigned integers of 32 and 64 bits
  *     DEVICE_FUNCTION    what stands before a function that is inlined into the kernel
  *     CONSTANT_TABLE     what stands before a read-only table in constant memory
+ * and may define
+ *     VECTOR32           word32, or a vector of them: so many messages are hashed at once
+ *     ROTR, CHOOSE, MAJORITY    where the language has a function for them
  */
+#ifndef VECTOR32
+#define VECTOR32 word32
+#endif
 
 CONSTANT_TABLE word32 ROUND_CONSTANTS[64] = {
     0x428a2f98u, 0x71374491u, 0xb5c0fbcfu, 0xe9b5dba5u, 0x3956c25bu, 0x59f111f1u, 0x923f82a4u, 0xab1c5ed5u,
@@ -17,20 +23,24 @@ CONSTANT_TABLE word32 ROUND_CONSTANTS[64] = {
     0x748f82eeu, 0x78a5636fu, 0x84c87814u, 0x8cc70208u, 0x90befffau, 0xa4506cebu, 0xbef9a3f7u, 0xc67178f2u,
 };
 
+#ifndef ROTR
 /* Written as shift and or: both compilers turn it into one rotate. */
 #define ROTR(x, n) (((x) >> (n)) | ((x) << (32 - (n))))
+#endif
 #define BIG_SIGMA0(x) (ROTR(x, 2) ^ ROTR(x, 13) ^ ROTR(x, 22))
 #define BIG_SIGMA1(x) (ROTR(x, 6) ^ ROTR(x, 11) ^ ROTR(x, 25))
 #define SMALL_SIGMA0(x) (ROTR(x, 7) ^ ROTR(x, 18) ^ ((x) >> 3))
 #define SMALL_SIGMA1(x) (ROTR(x, 17) ^ ROTR(x, 19) ^ ((x) >> 10))
+#ifndef CHOOSE
 /* The cheaper of the equal forms where there is no three-input logic; a compiler with one (LOP3) folds either. */
 #define CHOOSE(x, y, z) ((z) ^ ((x) & ((y) ^ (z))))
 #define MAJORITY(x, y, z) (((x) & (y)) | ((z) & ((x) | (y))))
+#endif
 
 /* One round; the callers rename a..h instead of moving eight values. */
 #define ROUND(a, b, c, d, e, f, g, h, i)                                                        \
     do {                                                                                        \
-        word32 t1 = h + BIG_SIGMA1(e) + CHOOSE(e, f, g) + ROUND_CONSTANTS[round + (i)] + w[i];  \
+        VECTOR32 t1 = h + BIG_SIGMA1(e) + CHOOSE(e, f, g) + ROUND_CONSTANTS[round + (i)] + w[i]; \
         d += t1;                                                                                \
         h = t1 + BIG_SIGMA0(a) + MAJORITY(a, b, c);                                             \
     } while (0)
@@ -40,10 +50,10 @@ CONSTANT_TABLE word32 ROUND_CONSTANTS[64] = {
     w[i] += SMALL_SIGMA0(w[((i) + 1) & 15]) + w[((i) + 9) & 15] + SMALL_SIGMA1(w[((i) + 14) & 15])
 
 /* state = compress(state, w). Every index into w is a constant, so that w lives in registers; w is used up. */
-DEVICE_FUNCTION void sha256_compress(word32 state[8], word32 w[16])
+DEVICE_FUNCTION void sha256_compress(VECTOR32 state[8], VECTOR32 w[16])
 {
-    word32 a = state[0], b = state[1], c = state[2], d = state[3];
-    word32 e = state[4], f = state[5], g = state[6], h = state[7];
+    VECTOR32 a = state[0], b = state[1], c = state[2], d = state[3];
+    VECTOR32 e = state[4], f = state[5], g = state[6], h = state[7];
 
 #pragma unroll
     for (int round = 0; round < 64; round += 16) {

@@ -1,0 +1,212 @@
+/* OpenCL C 1.2 and later: the kernels for the two nonce shapes of hashfleet/message.py.
+ *
+ * Both share one plan. A *lane* is one value of the counter's high digits, a *tail* one value of its low digits. A work
+ * item owns WIDTH lanes, does for them once what does not depend on the tail, then goes through some of the tails. All
+ * work items read the tails' table at the same address at the same time: a broadcast on every device.
+ *
+ * The host defines
+ *     WIDTH    lanes per work item: 1 on a GPU, whose compiler spreads work items over its vector units by itself;
+ *              on a CPU the number of 32-bit words in a vector register (PoCL vectorises no loop that may report a hit)
+ *
+ * The parameters, in 32-bit words (`LaneProgram` in gpu_worker/cuda_kernels.py; the CUDA kernels read the same):
+ *      0 ..  7   chaining value before the block with the high digits
+ *      8 .. 23   that block, every digit '0'
+ */
+
+typedef uint word32;
+typedef ulong word64;
+#define DEVICE_FUNCTION static inline
+#define CONSTANT_TABLE __constant const
+
+#if WIDTH == 1
+typedef uint vector32;
+#define NUMBERED 0u
+#define ANY_ZERO(x) ((x) == 0u)
+#else
+#define JOINED(x, y) x##y
+#define OF_WIDTH(name, width) JOINED(name, width)
+typedef OF_WIDTH(uint, WIDTH) vector32;
+__constant const word32 NUMBERS[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#define NUMBERED OF_WIDTH(vload, WIDTH)(0, NUMBERS)
+#define ANY_ZERO(x) any((x) == (vector32)(0u))
+#endif
+
+#define VECTOR32 vector32
+#define ROTR(x, n) rotate(x, (VECTOR32)(32u - (n)))
+/* One instruction where there is a bit-field insert (AMD) or three-input logic (AVX-512, NVIDIA). */
+#define CHOOSE(x, y, z) bitselect(z, y, x)
+#define MAJORITY(x, y, z) bitselect(x, y, (x) ^ (z))
+
+#include "sha256_rounds.h"
+
+/* Round i; `word` is its message word plus its constant. The callers rename a..h instead of moving eight values. */
+#define LANE_ROUND(a, b, c, d, e, f, g, h, word)                    \
+    do {                                                            \
+        vector32 t1 = h + (word) + BIG_SIGMA1(e) + CHOOSE(e, f, g); \
+        d += t1;                                                    \
+        h = t1 + BIG_SIGMA0(a) + MAJORITY(a, b, c);                 \
+    } while (0)
+
+/* Rounds i to i + 7; WORD(i) is what round i takes. */
+#define EIGHT_ROUNDS(i, WORD)                                  \
+    do {                                                       \
+        LANE_ROUND(a, b, c, d, e, f, g, h, WORD(i));           \
+        LANE_ROUND(h, a, b, c, d, e, f, g, WORD((i) + 1));     \
+        LANE_ROUND(g, h, a, b, c, d, e, f, WORD((i) + 2));     \
+        LANE_ROUND(f, g, h, a, b, c, d, e, WORD((i) + 3));     \
+        LANE_ROUND(e, f, g, h, a, b, c, d, WORD((i) + 4));     \
+        LANE_ROUND(d, e, f, g, h, a, b, c, WORD((i) + 5));     \
+        LANE_ROUND(c, d, e, f, g, h, a, b, WORD((i) + 6));     \
+        LANE_ROUND(b, c, d, e, f, g, h, a, WORD((i) + 7));     \
+    } while (0)
+
+/* state = its a..h after rounds 0 to `rounds` of these words, constants included. If the last word is not yet whole,
+ * what is missing need only be added to each of a and e. `rounds` is a constant. */
+static inline void begin_rounds(vector32 state[8], const vector32 words[16], const int rounds)
+{
+    vector32 a = state[0], b = state[1], c = state[2], d = state[3];
+    vector32 e = state[4], f = state[5], g = state[6], h = state[7];
+#pragma unroll
+    for (int i = 0; i <= rounds; i++) {
+        vector32 t1 = h + words[i] + BIG_SIGMA1(e) + CHOOSE(e, f, g);
+        vector32 t2 = BIG_SIGMA0(a) + MAJORITY(a, b, c);
+        h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
+    }
+    state[0] = a, state[1] = b, state[2] = c, state[3] = d;
+    state[4] = e, state[5] = f, state[6] = g, state[7] = h;
+}
+
+/* 0 .. 9999 as four bytes 0 .. 9, the thousands in the highest: what is added to the ASCII text "0000". */
+static inline vector32 four_digits(vector32 value)
+{
+    vector32 hundreds = value / 100u, rest = value - 100u * hundreds;
+    vector32 a = hundreds / 10u, c = rest / 10u;
+    return a << 24 | (hundreds - 10u * a) << 16 | c << 8 | (rest - 10u * c);
+}
+
+/* Write the digits of this work item's lanes over the "0"s of the four words before words[end]. */
+static inline void write_lanes(vector32 words[16], const int end, const word64 first_lane)
+{
+    /* 64 bits only for one number: the others differ from it by less than WIDTH. */
+    const word64 first = first_lane + get_global_id(0) * WIDTH;
+    const word64 high = first / 100000000u;
+    const vector32 number = (word32)(first - 100000000u * high) + (vector32)(NUMBERED);
+    const vector32 carry = number / 100000000u;
+    const vector32 upper = (word32)high + carry, lower = number - 100000000u * carry;
+    words[end - 4] += four_digits(upper / 10000u);
+    words[end - 3] += four_digits(upper % 10000u);
+    words[end - 2] += four_digits(lower / 10000u);
+    words[end - 1] += four_digits(lower % 10000u);
+}
+
+/* The rare path: report those of this work item's lanes whose `masked` word is zero.
+ *
+ * found[0] counts the hits; found[1 ..] are their distances from the launch's first nonce, as far as `capacity` goes, in
+ * no order. Nonces before the first have a distance of `count` or more, modulo 2^32, as have those behind the last.
+ */
+static inline void report_lanes(const vector32 masked, const word32 tail, const word32 tails_per_lane,
+                                const word32 skip, const word32 count, const word32 capacity, __global word32 *found)
+{
+    word32 words[WIDTH];
+#if WIDTH == 1
+    words[0] = masked;
+#else
+    OF_WIDTH(vstore, WIDTH)(masked, 0, words);
+#endif
+    for (word32 i = 0; i < WIDTH; i++) {
+        word32 distance = ((word32)get_global_id(0) * WIDTH + i) * tails_per_lane + tail - skip;
+        if (words[i] == 0 && distance < count) {
+            word32 slot = atomic_inc(found);
+            if (slot < capacity)
+                found[1 + slot] = distance;
+        }
+    }
+}
+
+/* The arguments of every kernel. Grid: x the lanes, WIDTH for each work item; y the tails, tails_per_item for each.
+ *
+ *     first_lane, skip, count    the range begins with the first lane's nonce number `skip` and has `count` nonces
+ *     first_tail, end_tail       the tails to try: first_tail .. end_tail - 1
+ *     mask                       a nonce is a hit if no masked bit of its digest's first word is set
+ *     capacity, found            see report_lanes
+ *
+ * What does not belong to the range in its first and last lanes is hashed for nothing and not reported. With more than
+ * eight zeros asked for one nonce in 2^32 is a hit here and not to the host, which checks them.
+ */
+#define LANE_ARGUMENTS                                                                                        \
+    __constant const word32 *restrict parameters, __global const word32 *restrict table,                      \
+        const word64 first_lane, const word32 skip, const word32 count, const word32 first_tail,              \
+        const word32 end_tail, const word32 tails_per_item, const word32 mask, const word32 capacity,         \
+        __global word32 *restrict found
+
+/* Shape T. The table has a row of 52 words per tail: message word + round constant of rounds 12 to 63 of the last block.
+ *
+ * Per hash 51 rounds remain and no schedule: 815 vector operations on AVX-512, where rotate, choose, majority and
+ * three-input exclusive or are one each.
+ */
+#define FILLER 0x30303030u
+#define SCHEDULE_WORDS 52
+#if WIDTH == 1
+#define SCHEDULE_WORD(i) schedule[(i) - 12]
+#else
+#define SCHEDULE_WORD(i) row[(i) - 12]
+#endif
+
+__kernel void search_shared(LANE_ARGUMENTS)
+{
+    vector32 state[8], words[16];
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        state[i] = parameters[i];
+#pragma unroll
+    for (int i = 0; i < 16; i++)
+        words[i] = parameters[8 + i];
+    write_lanes(words, 16, first_lane);
+    sha256_compress(state, words);
+    const vector32 feed = state[0];
+#pragma unroll
+    for (int i = 0; i < 12; i++)
+        words[i] = FILLER + ROUND_CONSTANTS[i];
+    words[12] = 0u;
+    begin_rounds(state, words, 12);
+
+    const word32 begin = first_tail + (word32)get_global_id(1) * tails_per_item;
+    const word32 end = min(begin + tails_per_item, end_tail);
+    for (word32 tail = begin; tail < end; tail++) {
+        __global const word32 *row = table + SCHEDULE_WORDS * tail;
+#if WIDTH == 1
+        /* Sixteen bytes at a time; a CPU instead adds each word straight from memory to a whole vector. */
+        word32 schedule[SCHEDULE_WORDS];
+#pragma unroll
+        for (int i = 0; i < SCHEDULE_WORDS; i += 4)
+            vstore4(vload4(0, row + i), 0, schedule + i);
+#endif
+        vector32 a = state[0] + row[0], b = state[1], c = state[2], d = state[3];
+        vector32 e = state[4] + row[0], f = state[5], g = state[6], h = state[7];
+        EIGHT_ROUNDS(13, SCHEDULE_WORD);
+        EIGHT_ROUNDS(21, SCHEDULE_WORD);
+        EIGHT_ROUNDS(29, SCHEDULE_WORD);
+        EIGHT_ROUNDS(37, SCHEDULE_WORD);
+        EIGHT_ROUNDS(45, SCHEDULE_WORD);
+        EIGHT_ROUNDS(53, SCHEDULE_WORD);
+        LANE_ROUND(a, b, c, d, e, f, g, h, SCHEDULE_WORD(61));
+        LANE_ROUND(h, a, b, c, d, e, f, g, SCHEDULE_WORD(62));
+        LANE_ROUND(g, h, a, b, c, d, e, f, SCHEDULE_WORD(63));
+        const vector32 masked = (f + feed) & mask;
+        if (ANY_ZERO(masked))
+            report_lanes(masked, tail, 10000u, skip, count, capacity, found);
+    }
+}
+
+#define VARYING 12
+#define TAILS_PER_LANE 10000u
+#define SEARCH_SHORT search_short_12
+#include "lane_search_short.h"
+
+#undef VARYING
+#undef TAILS_PER_LANE
+#undef SEARCH_SHORT
+#define VARYING 13
+#define TAILS_PER_LANE 1000u
+#define SEARCH_SHORT search_short_13
+#include "lane_search_short.h"
