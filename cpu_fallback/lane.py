@@ -1,7 +1,7 @@
 """What runs in each of the engine's processes: it takes a range, hashes it, answers with the hits.
 
-Started as ``python -m cpu_fallback.lane FD PARENT NICENESS``, where FD is an inherited socket. It ends when the
-engine closes that socket, and also when its parent is gone without having closed it (killed, while a process forked
+Started as ``python -m cpu_fallback.lane FD PARENT NICENESS TARGET``, where FD is an inherited socket. It ends when
+the engine closes that socket, and also when its parent is gone without having closed it (killed, while a process forked
 from it in the meantime keeps the socket open).
 """
 
@@ -13,7 +13,9 @@ import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from cpu_fallback.search import search_range
+from cpu_fallback.searcher import Searcher
+from hashfleet.errors import EngineUnavailable
+from hashfleet.message import NonceSpace
 
 #: How often an idle lane looks whether its parent is still there.
 _PARENT_CHECK_SECONDS = 1.0
@@ -25,8 +27,7 @@ class Task:
 
     #: Number of the batch; an answer to an older batch is thrown away.
     ticket: int
-    constant: bytes
-    counter_digits: int
+    space: NonceSpace
     start: int
     count: int
     zeros: int
@@ -34,27 +35,39 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The hits of a task; ticket 0 is the lane's first word, that it is ready."""
+    """The hits of a task; ticket 0 is the lane's first word, that it is ready or refuses to be."""
 
     ticket: int
-    hits: tuple[int, ...]
+    hits: tuple[int, ...] = ()
+    #: Why kernels are not used, if that was not asked for; else empty.
+    trouble: str = ""
+    #: With the first word: what hashes, for people.
+    code: str = ""
+    #: With the first word: why the lane cannot do what was asked; else empty.
+    refusal: str = ""
 
 
 def main(arguments: list[str]) -> None:
     """Serve tasks until the engine closes the socket or dies."""
-    fd, parent, niceness = (int(argument) for argument in arguments)
+    fd, parent, niceness = (int(argument) for argument in arguments[:3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle: it drains and then closes us
     os.nice(niceness)
     engine: Connection[Answer, Task] = Connection(fd)
     try:
-        engine.send(Answer(0, ()))
+        try:
+            searcher = Searcher(arguments[3])
+        except EngineUnavailable as error:
+            engine.send(Answer(0, refusal=str(error)))
+            return
+        engine.send(Answer(0, trouble=searcher.trouble, code=searcher.code))
+        searcher.prepare("T")
         while True:
             while not engine.poll(_PARENT_CHECK_SECONDS):
                 if os.getppid() != parent:
                     return
             task = engine.recv()
-            hits = search_range(task.constant, task.counter_digits, task.start, task.count, task.zeros)
-            engine.send(Answer(task.ticket, hits))
+            hits = searcher.search(task.space, task.start, task.count, task.zeros)
+            engine.send(Answer(task.ticket, hits, searcher.trouble))
     except (EOFError, OSError):
         return  # the engine is closed or gone; there is nobody left to tell
 
@@ -64,3 +77,5 @@ if __name__ == "__main__":
     from cpu_fallback import lane
 
     lane.main(sys.argv[1:])
+    # A kernel may still be compiling, and LLVM's clean-up at a normal exit does not wait for it.
+    os._exit(0)

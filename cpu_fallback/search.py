@@ -10,11 +10,14 @@ from functools import cache
 TABLE_DIGITS = 4
 
 
-def search_range(constant: bytes, counter_digits: int, start: int, count: int, zeros: int) -> tuple[int, ...]:
+def search_range(
+    constant: bytes, counter_digits: int, start: int, count: int, zeros: int, filler_digits: int = 0
+) -> tuple[int, ...]:
     """The counters of start .. start + count - 1, ascending, whose message hashes to `zeros` leading hex zeros.
 
-    A message is `constant` followed by the counter in exactly `counter_digits` digits. Per hash there remain one copy
-    of a state that has taken in everything but the last four digits, an update of four bytes and one comparison.
+    A message is `constant` followed by the counter in exactly `counter_digits` digits, with `filler_digits` zeros
+    before the last four. Per hash there remain one copy of a state that has taken in everything but the last four
+    digits, an update of four bytes and one comparison.
     """
     bound = (1 << (256 - 4 * zeros)).to_bytes(32, "big")  # bytes compare as the big-endian numbers they are
     table_digits = min(counter_digits, TABLE_DIGITS)
@@ -28,6 +31,7 @@ def search_range(constant: bytes, counter_digits: int, start: int, count: int, z
         head = base.copy()
         if counter_digits > table_digits:
             head.update(b"%0*d" % (counter_digits - table_digits, high))
+        head.update(b"0" * filler_digits)
         copy = head.copy
         for tail in tails[low:stop]:
             message = copy()

@@ -1,0 +1,93 @@
+"""Which code searches a range: a compiled kernel where one is ready and pays, hashlib everywhere else.
+
+Kernels are compiled in a thread, each shape when its first space comes. LLVM runs outside the interpreter's lock, so
+hashlib searches meanwhile; it goes on doing so if a kernel does not compile or does not compute SHA-256.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from cpu_fallback.search import search_range
+from hashfleet.errors import EngineError, EngineUnavailable
+from hashfleet.message import NonceSpace
+
+if TYPE_CHECKING:
+    from cpu_fallback.jit import Target
+    from cpu_fallback.kernel_search import KernelSearch
+
+#: How many nonces a kernel at least hashes while hashlib hashes one (measured: 10 with SSE2, 110 with AVX-512). A range
+#: that fills a smaller part of the groups a kernel would hash for it goes to hashlib.
+KERNEL_ADVANTAGE = 16
+
+
+class Searcher:
+    """Searches ranges of any space on one core. Used by one thread."""
+
+    def __init__(self, target: str = "host") -> None:
+        """`target` is one of jit.TARGETS. Raises EngineUnavailable if it is asked for by name and not to be had."""
+        #: Why kernels are not used, if that was not asked for: one sentence, or nothing.
+        self.trouble = ""
+        #: The instructions that kernels are compiled for, for people.
+        self.code = "hashlib"
+        self._target: Target | None = None
+        self._kernels: dict[str, KernelSearch] = {}
+        self._asked_for: set[str] = set()
+        self._queue: SimpleQueue[str] = SimpleQueue()
+        if target == "hashlib":
+            return
+        try:
+            # Not at the top: it loads LLVM, 0.1 s and 100 MB that a host without it must do without.
+            from cpu_fallback.jit import find_target, llvm_version
+
+            self._target = find_target(target)
+        except (ImportError, OSError) as error:
+            if target != "host":
+                raise EngineUnavailable(f"LLVM, which {target} needs, cannot be loaded: {error}") from error
+            self.trouble = f"LLVM cannot be loaded ({error}); hashlib hashes instead, at a hundredth of the speed"
+            return
+        self.code = f"{self._target.name} by LLVM {llvm_version()}"
+        threading.Thread(target=self._compile, name="compile", daemon=True).start()
+
+    def prepare(self, shape: str) -> None:
+        """Have the kernel of this shape compiled, if that has not been asked for yet."""
+        if self._target is not None and shape not in self._asked_for:
+            self._asked_for.add(shape)
+            self._queue.put(shape)
+
+    def is_ready(self, shape: str) -> bool:
+        """Whether spaces of this shape are searched by a kernel now."""
+        return shape in self._kernels
+
+    def search(self, space: NonceSpace, start: int, count: int, zeros: int) -> tuple[int, ...]:
+        """The counters of start .. start + count - 1 whose hash has that many leading hex zeros, ascending."""
+        shape = shape_of(space)
+        if shape:
+            self.prepare(shape)
+            kernel = self._kernels.get(shape)
+            if kernel is not None and count * KERNEL_ADVANTAGE >= kernel.hashes(start, count):
+                return kernel.search(space, start, count, zeros)
+        return search_range(space.constant, space.counter_digits, start, count, zeros, space.filler_digits)
+
+    def _compile(self) -> None:
+        from cpu_fallback.kernel_search import compile_search
+
+        assert self._target is not None
+        while True:
+            shape = self._queue.get()
+            try:
+                self._kernels[shape] = compile_search(shape, self._target)
+            except EngineError as error:
+                self.trouble = f"{error}; hashlib hashes instead, at a hundredth of the speed"
+
+
+@lru_cache(maxsize=64)
+def shape_of(space: NonceSpace) -> str:
+    """ "T", "S12" or "S13", the shapes that have a kernel; empty for any other space."""
+    if space.shared is not None:
+        return "T"
+    short = space.short
+    return f"S{short.word}" if short is not None else ""
