@@ -1,33 +1,68 @@
-"""NVIDIA GPUs through CuPy: the kernels are compiled by NVRTC when the engine is opened."""
+"""NVIDIA GPUs through CuPy: the kernels are compiled by NVRTC when the engine is opened.
+
+What bounds them, counted by `tools/count_sass.py` from the machine code for sm_90 (nothing here is a measured rate; the
+bench does that on a GPU): the ALU pipe, with @COUNTS@
+
+Two launches are queued at any time, on streams of their own, so that the device goes on while the host looks at what a
+launch found and while the last blocks of a launch leave multiprocessors idle.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from gpu_worker.cuda_kernels import (
+    GROUP_SIZE,
+    LaneProgram,
+    Words,
+    lane_arguments,
+    lane_program,
+    lane_stretch,
+)
 from gpu_worker.deadline import wait_until
 from gpu_worker.hit_buffer import HIT_CAPACITY, MAX_LAUNCH, all_hits, largest_launch
 from gpu_worker.kernel_parameters import blocks_to_hash, kernel_parameters
-from gpu_worker.kernel_source import ENTRY_POINTS, cuda_source
-from hashfleet.batches import BatchSize, check_search, run_batches
+from gpu_worker.kernel_source import CUDA_LANE_KERNELS, ENTRY_POINTS, cuda_source
+from hashfleet.batches import BatchSize, check_search
+from hashfleet.difficulty import MAX_DIFFICULTY
 from hashfleet.engine import Batch, DeviceInfo, EngineKind
 from hashfleet.errors import EngineError, EngineUnavailable
-from hashfleet.message import NonceSpace
+from hashfleet.message import MAX_COUNTER_DIGITS, NonceSpace, lay_out
+from hashfleet.proof import MAX_NONCE_DIGITS, verify
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-#: Threads per block: eight warps.
-_GROUP_SIZE = 256
-#: Nonces in the first batch: about 1 ms on a small GPU; it adapts from there.
-_FIRST_BATCH = 2**20
+logger = logging.getLogger(__name__)
+
+#: Nonces in the first batch: far below 1 ms on any GPU; it adapts from there.
+_FIRST_BATCH = 2**16
 #: Hits read back together with their count; more are a second read.
 _FIRST_READ = 63
+#: Launches queued on the device at a time. Whoever closes a search waits for these at most.
+IN_FLIGHT = 2
+#: Tables of shape T kept on the device, 2 MB each: one per message length.
+_TABLES_KEPT = 8
+#: Zeros that the kernels for the two shapes test: the digest's first word. hashlib tests the rest, of one in 2**32.
+_TESTED_ZEROS = 8
 #: Options for NVRTC; CuPy adds the architecture of the device.
 COMPILE_OPTIONS = ("-std=c++17",)
+#: In how many of four rounds a rotation is done by multiplication (kernels/multiply_add.h): what an engine tries when
+#: it is opened, to keep the fastest. That depends on the chip, and the count alone does not tell.
+MULTIPLIED_OF_FOUR = (0, 2, 4)
+#: How long each of these is timed, after as long a time of warming up.
+_TRIAL_SECONDS = 0.1
+
+#: (grid, block, the arguments before the hit buffer's capacity and the buffer)
+_Call: TypeAlias = "tuple[tuple[int, ...], tuple[int], tuple[Any, ...]]"
 
 
 def import_cupy() -> ModuleType:
@@ -55,6 +90,44 @@ def cuda_device_info(cupy: ModuleType, index: int) -> DeviceInfo:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A search, ready to be launched piece by piece."""
+
+    kernel: Any
+    #: call(start, count): how that stretch is launched.
+    call: Callable[[int, int], _Call]
+    #: Nonces per lane; batches end where a lane does. 1 for the kernels that know no lanes.
+    tails: int
+    #: Most nonces per launch.
+    most: int
+    #: Is what the device reports for that counter a hit?
+    confirm: Callable[[int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """What a launch in flight has for itself."""
+
+    stream: Any
+    #: On the device: the number of hits, then their distances.
+    found: Any
+    #: On the host, in page-locked memory, so that the copy needs nobody to wait for it: the first of `found`.
+    first: Words
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A launch that the device has not answered yet, or whose answer nobody has looked at."""
+
+    slot: _Slot
+    start: int
+    count: int
+    #: Events on the device, recorded before and after.
+    began: Any
+    ended: Any
+
+
 class CudaEngine:
     """One NVIDIA GPU. After an EngineError it stays failed: open another one, in a fresh process.
 
@@ -62,34 +135,36 @@ class CudaEngine:
     """
 
     def __init__(self, index: int, *, hit_capacity: int = HIT_CAPACITY, time_limit: float = 30.0) -> None:
-        """Open CUDA device number `index` and compile the kernels for it.
+        """Open CUDA device number `index` and compile the kernels for it: seconds the first time, then cached.
 
         `hit_capacity` is the size of the hit buffer, `time_limit` how many seconds a launch may take. Raises
-        EngineUnavailable if there is no such device or the kernels do not compile.
+        EngineUnavailable if there is no such device or the kernels do not compile, EngineError if it does not answer.
         """
         cupy = import_cupy()
         self._cupy = cupy
         # CUDADriverError, CUDARuntimeError and NVRTCError are RuntimeErrors; CuPy's out of memory is a MemoryError.
         self._errors: tuple[type[Exception], ...] = (RuntimeError, MemoryError, cupy.cuda.compiler.CompileException)
+        self._capacity = hit_capacity
+        self._time_limit = time_limit
+        self._size = BatchSize(_FIRST_BATCH, MAX_LAUNCH)
+        self._tables: OrderedDict[tuple[str, bytes], Any] = OrderedDict()
+        self._slots: list[_Slot] = []
+        self._flights: list[_Flight] = []
+        self._last_ended: Any = None
+        self._failure: str | None = None
         try:
             if not 0 <= index < cupy.cuda.runtime.getDeviceCount():
                 raise EngineUnavailable(f"there is no CUDA device cuda:{index} on this machine")
             self._device = cuda_device_info(cupy, index)
             self._gpu = cupy.cuda.Device(index)
             with self._gpu:
-                self._stream = cupy.cuda.Stream(non_blocking=True)
-                module = cupy.RawModule(code=cuda_source(), options=COMPILE_OPTIONS)
-                self._kernels = {blocks: module.get_function(entry) for blocks, entry in ENTRY_POINTS.items()}
-                for kernel in self._kernels.values():
-                    kernel.compile()  # now, so that what does not compile is found out here
-                with self._stream:
-                    self._found: Any = cupy.zeros(1 + hit_capacity, dtype=np.uint32)
+                self._uploads = cupy.cuda.Stream(non_blocking=True)
+                variants = [self._compiled(multiplied) for multiplied in MULTIPLIED_OF_FOUR]
+                self._kernels = variants[0]
+                self._slots = [self._new_slot() for _ in range(IN_FLIGHT)]
+            self._kernels = self._fastest(variants)
         except self._errors as error:
             raise EngineUnavailable(f"cuda:{index} cannot be used: {_first_line(error)}") from error
-        self._capacity = hit_capacity
-        self._time_limit = time_limit
-        self._size = BatchSize(_FIRST_BATCH, MAX_LAUNCH)
-        self._failure: str | None = None
 
     @property
     def device(self) -> DeviceInfo:
@@ -97,59 +172,255 @@ class CudaEngine:
         return self._device
 
     def search(self, space: NonceSpace, start: int, count: int, zeros: int) -> Iterator[Batch]:
-        """See `hashfleet.engine.HashEngine.search`."""
+        """See `hashfleet.engine.HashEngine.search`. InvalidInput for a counter in two pieces that is not shape T."""
         check_search(space, start, count, zeros)
         self._check_usable()
-        blocks = space.blocks
-        kernel = self._kernels[blocks_to_hash(blocks)]
+        program = lane_program(space)
         try:
-            with self._gpu, self._stream:
-                # Each search has its own parameters, so that an older iterator still searches what it was asked.
-                parameters = self._cupy.asarray(kernel_parameters(blocks, zeros))
+            # Each search has its own parameters, so that an older iterator still searches what it was asked.
+            task = self._plain_task(space, zeros) if program is None else self._lane_task(program, space, zeros)
         except self._errors as error:
-            raise self._failed(f"{self._device.device_id} failed: {_first_line(error)}") from error
-        launch = partial(self._launch, kernel, parameters)
-        hash_range = partial(self._hash_range, launch)
-        return run_batches(hash_range, start, count, self._size, largest_launch(zeros, self._capacity))
-
-    def close(self) -> None:
-        """Free the device; a second call does nothing."""
-        if self._failure is None:
-            self._failure = f"the engine of {self._device.device_id} is closed"
-            with self._gpu:
-                self._found = None
-                self._cupy.get_default_memory_pool().free_all_blocks()
-
-    def _hash_range(self, launch: partial[tuple[int, Sequence[int]]], start: int, count: int) -> tuple[int, ...]:
-        self._check_usable()
-        try:
-            return all_hits(launch, start, count, self._capacity)
-        except self._errors as error:
-            raise self._failed(f"{self._device.device_id} failed: {_first_line(error)}") from error
+            raise self._broken(error) from error
         except EngineError as error:
             raise self._failed(str(error)) from error
+        return self._batches(task, start, start + count)
 
-    def _launch(self, kernel: Any, parameters: Any, start: int, count: int) -> tuple[int, Sequence[int]]:
-        """Hash one stretch; see `hit_buffer.Launch`."""
+    def close(self) -> None:
+        """Free the device, when it has done what it was asked; a second call does nothing."""
+        if self._failure is not None:
+            return
+        self._failure = f"the engine of {self._device.device_id} is closed"
+        failures: tuple[type[Exception], ...] = (EngineError, *self._errors)
+        try:
+            with self._gpu:
+                for flight in self._flights:
+                    self._wait_for(flight.ended)
+                self._flights.clear()
+                self._slots.clear()
+                self._tables.clear()
+                self._last_ended = None
+                self._cupy.get_default_memory_pool().free_all_blocks()
+        except failures as error:
+            # The process that drives a hung device is ended by its parent, and that frees the device too.
+            logger.warning("%s could not be freed: %s", self._device.device_id, _first_line(error))
+
+    # --- what is launched
+
+    def _compiled(self, multiplied: int) -> dict[str, Any]:
+        options = (*COMPILE_OPTIONS, f"-DMULTIPLIED_OF_FOUR={multiplied}")
+        module = self._cupy.RawModule(code=cuda_source(), options=options)
+        kernels = {name: module.get_function(name) for name in (*ENTRY_POINTS.values(), *CUDA_LANE_KERNELS)}
+        for kernel in kernels.values():
+            kernel.compile()  # now, so that what does not compile is found out here
+        return kernels
+
+    def _plain_task(self, space: NonceSpace, zeros: int) -> _Task:
+        """A thread per nonce, for any space whose counter is in one piece."""
+        blocks = space.blocks
+        parameters = self._on_device(kernel_parameters(blocks, zeros))
+
+        def call(start: int, count: int) -> _Call:
+            return (-(-count // GROUP_SIZE),), (GROUP_SIZE,), (parameters, np.uint64(start), np.uint32(count))
+
+        kernel = self._kernels[ENTRY_POINTS[blocks_to_hash(blocks)]]
+        return _Task(kernel, call, 1, largest_launch(zeros, self._capacity), lambda counter: True)
+
+    def _lane_task(self, program: LaneProgram, space: NonceSpace, zeros: int) -> _Task:
+        """A thread per lane and piece of its tails, for the two shapes."""
+        parameters = self._on_device(program.parameters)
+        table = self._table_on_device(program)
+        tails = len(program.table)
+        tested = min(zeros, _TESTED_ZEROS)
+        rest = lane_arguments(tested)
+
+        def call(start: int, count: int) -> _Call:
+            stretch = lane_stretch(start, count, tails)
+            return stretch.grid, (GROUP_SIZE,), (parameters, table, *stretch.arguments, *rest)
+
+        def confirm(counter: int) -> bool:
+            return zeros == tested or verify(space.prefix, space.nonce(counter)).zeros >= zeros
+
+        return _Task(self._kernels[program.kernel], call, tails, largest_launch(tested, self._capacity), confirm)
+
+    def _on_device(self, values: Words) -> Any:
+        """A copy on the device, complete when this returns: launches are on other streams and do not wait for it."""
+        with self._gpu, self._uploads as stream:
+            copy = self._cupy.asarray(values)
+            self._wait_for(stream.record())
+        return copy
+
+    def _table_on_device(self, program: LaneProgram) -> Any:
+        # Tables of one kernel differ in their first row if they differ at all.
+        key = (program.kernel, program.table[0].tobytes())
+        if key not in self._tables:
+            self._tables[key] = self._on_device(program.table)
+        self._tables.move_to_end(key)
+        while len(self._tables) > _TABLES_KEPT:
+            self._tables.popitem(last=False)  # a search under way keeps its own
+        return self._tables[key]
+
+    def _new_slot(self) -> _Slot:
+        with self._gpu:
+            stream = self._cupy.cuda.Stream(non_blocking=True)
+            with stream:
+                found = self._cupy.zeros(1 + self._capacity, dtype=np.uint32)
+            size = 1 + min(_FIRST_READ, self._capacity)
+            pinned = self._cupy.cuda.alloc_pinned_memory(size * found.itemsize)
+            return _Slot(stream, found, np.frombuffer(pinned, np.uint32, size))
+
+    # --- the search
+
+    def _batches(self, task: _Task, start: int, end: int) -> Generator[Batch]:
+        at = start
+        in_flight: deque[_Flight] = deque()
+        try:
+            while at < end or in_flight:
+                while at < end and len(in_flight) < IN_FLIGHT:
+                    count = self._next_count(task, at, end)
+                    in_flight.append(self._launched(task, at, count))
+                    at += count
+                hits = self._landed(task, in_flight[0])
+                flight = in_flight.popleft()
+                yield Batch(flight.start, flight.count, hits)
+        finally:
+            self._drain(in_flight)
+
+    def _next_count(self, task: _Task, at: int, end: int) -> int:
+        count = min(self._size.nonces, task.most, end - at)
+        # To end where a lane ends, so that no lane is hashed in two launches; unless that would halve a short launch.
+        return count if count < 2 * task.tails else count - (at + count) % task.tails
+
+    def _launched(self, task: _Task, start: int, count: int) -> _Flight:
+        self._check_usable()
+        try:
+            flight = self._enqueue(task, self._slots.pop() if self._slots else self._new_slot(), start, count)
+        except self._errors as error:
+            raise self._broken(error) from error
+        self._flights.append(flight)
+        return flight
+
+    def _enqueue(self, task: _Task, slot: _Slot, start: int, count: int) -> _Flight:
+        grid, block, arguments = task.call(start, count)
         # The current device and stream belong to the thread, and each batch may be asked for by another one.
-        with self._gpu, self._stream:
-            self._found.data.memset_async(0, self._found.itemsize)  # the count; no kernel of CuPy's own to compile
-            arguments = (parameters, np.uint64(start), np.uint32(count), np.uint32(self._capacity), self._found)
-            kernel((-(-count // _GROUP_SIZE),), (_GROUP_SIZE,), arguments)
-            event = self._stream.record()
-            wait_until(lambda: bool(event.done), self._time_limit, self._device.device_id)
-            # The stream is in order and now empty, so these reads only copy a few bytes and cannot hang.
-            first = self._found[: 1 + min(_FIRST_READ, self._capacity)].get()
+        with self._gpu, slot.stream:
+            began = slot.stream.record()
+            slot.found.data.memset_async(0, slot.found.itemsize)  # the count; no kernel of CuPy's own to compile
+            task.kernel(grid, block, (*arguments, np.uint32(self._capacity), slot.found))
+            slot.found[: len(slot.first)].get(out=slot.first, blocking=False)
+            return _Flight(slot, start, count, began, slot.stream.record())
+
+    def _landed(self, task: _Task, flight: _Flight) -> tuple[int, ...]:
+        """Wait for a launch; its hits, ascending."""
+        self._check_usable()
+        try:
+            first = self._answer(flight)
+            self._size.learn(flight.count, self._seconds(flight))
+
+            def launch(start: int, count: int) -> tuple[int, Sequence[int]]:
+                if (start, count) == (flight.start, flight.count):
+                    return first
+                return self._answer(self._enqueue(task, flight.slot, start, count))
+
+            hits = all_hits(launch, flight.start, flight.count, self._capacity)
+        except self._errors as error:
+            raise self._broken(error) from error
+        except EngineError as error:
+            raise self._failed(str(error)) from error
+        self._release(flight)
+        return tuple(counter for counter in hits if task.confirm(counter))
+
+    def _answer(self, flight: _Flight) -> tuple[int, Sequence[int]]:
+        """See `hit_buffer.Launch`."""
+        with self._gpu, flight.slot.stream:
+            self._wait_for(flight.ended)
+            first = flight.slot.first
             found = int(first[0])
             if found > self._capacity:
                 return found, []
             if found < len(first):
                 return found, first[1 : 1 + found].tolist()
-            return found, self._found[1 : 1 + found].get().tolist()
+            # The stream is in order and now empty, so this read only copies some bytes and cannot hang.
+            return found, flight.slot.found[1 : 1 + found].get().tolist()
+
+    def _wait_for(self, event: Any) -> None:
+        wait_until(lambda: bool(event.done), self._time_limit, self._device.device_id)
+
+    def _seconds(self, flight: _Flight) -> float:
+        """How long the device was at it: since it began, or since the launch before ended, whichever is later.
+
+        By the device's own clock: the host may have looked late.
+        """
+        elapsed = self._cupy.cuda.get_elapsed_time
+        milliseconds = float(elapsed(flight.began, flight.ended))
+        if self._last_ended is not None:
+            since = float(elapsed(self._last_ended, flight.ended))
+            if since > 0:  # below 0: another search's launch, later than this one, was looked at before
+                milliseconds = min(milliseconds, since)
+        self._last_ended = flight.ended
+        return milliseconds / 1000
+
+    def _drain(self, in_flight: deque[_Flight]) -> None:
+        """Wait until the device has done what nobody wants any more."""
+        while in_flight and self._failure is None:
+            flight = in_flight.popleft()
+            try:
+                with self._gpu:
+                    self._wait_for(flight.ended)
+            except self._errors as error:
+                raise self._broken(error) from error
+            except EngineError as error:
+                raise self._failed(str(error)) from error
+            self._release(flight)
+
+    def _release(self, flight: _Flight) -> None:
+        self._flights.remove(flight)
+        self._slots.append(flight.slot)
+
+    # --- the choice among the variants
+
+    def _fastest(self, variants: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The variant that hashes shape T fastest on this device. What is faster there is so in shape S too."""
+        if len(variants) == 1 or _TRIAL_SECONDS <= 0:
+            return variants[0]
+        rates = [self._trial(variant) for variant in variants]
+        best = max(range(len(variants)), key=rates.__getitem__)
+        logger.info(
+            "%s hashes fastest with a rotation multiplied in %d of four rounds (%s GH/s)",
+            self._device.device_id,
+            MULTIPLIED_OF_FOUR[best],
+            ", ".join(
+                f"{multiplied}: {rate / 1e9:.2f}" for multiplied, rate in zip(MULTIPLIED_OF_FOUR, rates, strict=True)
+            ),
+        )
+        return variants[best]
+
+    def _trial(self, kernels: dict[str, Any]) -> float:
+        """Hashes a second."""
+        self._kernels = kernels
+        space = lay_out(b"", "0", MAX_COUNTER_DIGITS, MAX_NONCE_DIGITS)
+        program = lane_program(space)
+        assert program is not None  # nothing stands in the way of shape T
+        with closing(self._batches(self._lane_task(program, space, MAX_DIFFICULTY), 0, space.capacity)) as batches:
+            self._hashed_for(_TRIAL_SECONDS, batches)  # the clocks rise, the batches grow
+            nonces, seconds = self._hashed_for(_TRIAL_SECONDS, batches)
+        return nonces / seconds
+
+    @staticmethod
+    def _hashed_for(seconds: float, batches: Iterator[Batch]) -> tuple[int, float]:
+        """Take batches for at least so long; their nonces, and how long it was."""
+        began, nonces = time.monotonic(), 0
+        while time.monotonic() - began < seconds:
+            nonces += next(batches).count
+        return nonces, time.monotonic() - began
+
+    # --- failures
 
     def _check_usable(self) -> None:
         if self._failure is not None:
             raise EngineError(self._failure)
+
+    def _broken(self, error: Exception) -> EngineError:
+        return self._failed(f"{self._device.device_id} failed: {_first_line(error)}")
 
     def _failed(self, why: str) -> EngineError:
         self._failure = why

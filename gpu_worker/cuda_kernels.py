@@ -19,9 +19,8 @@ from hashfleet.message import LOW_DIGITS, ROUND_CONSTANTS, NonceSpace, SharedTem
 
 #: Threads per block: eight warps; the kernels are compiled for blocks of at most this size.
 GROUP_SIZE = 256
-#: Tails that one thread tries. A thread first hashes its lane's block and begins the tail's, about two hashes' work: 0.4 %
-#: of 500. More would cost more at the end of a launch, when the last blocks leave multiprocessors idle: a block of 256
-#: lanes at 500 tails takes about 3 ms of a launch of 50.
+#: Tails that one thread tries. A thread first hashes its lane's block and begins the tail's, about two hashes' work:
+#: 0.4 % of 500. With more tails the last blocks of a launch would leave multiprocessors idle for longer.
 TAILS_PER_BLOCK = 500
 #: The first word of the schedule that the tails' digits vary, in shape T.
 _FIRST_SHARED_ROUND = 12
@@ -104,7 +103,7 @@ def _short_program(template: ShortTemplate) -> LaneProgram:
 
 @lru_cache(maxsize=16)
 def shared_table(tail_block: tuple[int, ...]) -> Words:
-    """Shape T: word + constant of rounds 12 to 63 for every tail; shape (10**4, 52), 2 MB."""
+    """Shape T: for every tail word 12, then word + constant of rounds 13 to 63; shape (10**4, 52), 2 MB."""
     tails = 10**LOW_DIGITS
     schedule = [np.full(tails, word, np.uint32) for word in tail_block]
     schedule[_FIRST_SHARED_ROUND] = _text_words(tail_block[_FIRST_SHARED_ROUND], LOW_DIGITS)
@@ -112,7 +111,8 @@ def shared_table(tail_block: tuple[int, ...]) -> Words:
         schedule.append(
             schedule[i - 16] + _small_sigma0(schedule[i - 15]) + schedule[i - 7] + _small_sigma1(schedule[i - 2])
         )
-    constants = np.array(ROUND_CONSTANTS[_FIRST_SHARED_ROUND:], np.uint32)
+    # A lane has round 12's constant in it already.
+    constants = np.array((0, *ROUND_CONSTANTS[_FIRST_SHARED_ROUND + 1 :]), np.uint32)
     return np.ascontiguousarray(np.stack(schedule[_FIRST_SHARED_ROUND:], axis=1) + constants)
 
 

@@ -79,7 +79,7 @@ struct Lane {
 
 /* From `state`, rounds 0 to rounds - 1 of `words`, and round `rounds` without its word.
  *
- * What is still missing of that round is one addition to each of `a` and `e`.
+ * What is still missing of that round is the addition of its word to `a` and to `e`.
  */
 DEVICE_FUNCTION Lane begun_lane(const word32 state[8], const word32 words[16], const int rounds)
 {

@@ -3,7 +3,7 @@
  * Per hash rounds 12 to 63 remain: 51 whole ones and two additions. `tools/count_sass.py` counts what the compiler makes
  * of the loop; on sm_90 it is @T_ALU@.
  *
- * The table has a row of 52 words per tail: word + constant of rounds 12 to 63. It is read at addresses that are the same
+ * The table has a row of 52 words per tail: word 12, and word + constant of rounds 13 to 63. It is read at addresses that are the same
  * for a whole warp, as 13 loads of 16 bytes: neither pipe is asked for them.
  */
 #define SCHEDULE_WORDS 52

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import itertools
 import shutil
 import subprocess
 import sys
+import time
 import types
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,12 +25,12 @@ import numpy as np
 import pytest
 
 from gpu_worker import cuda_engine
-from gpu_worker.cuda_engine import CudaEngine
+from gpu_worker.cuda_engine import IN_FLIGHT, MULTIPLIED_OF_FOUR, CudaEngine
 from gpu_worker.discovery import find_devices, open_engine
-from gpu_worker.kernel_source import ENTRY_POINTS, cuda_source
+from gpu_worker.kernel_source import CUDA_LANE_KERNELS, ENTRY_POINTS, cuda_source
 from hashfleet.engine import EngineKind
-from hashfleet.errors import EngineError, EngineUnavailable
-from hashfleet.message import NonceSpace
+from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
+from hashfleet.message import NonceSpace, lay_out
 from hashfleet.self_test import self_test
 
 SHIM = """
@@ -35,26 +38,111 @@ SHIM = """
 #define __device__
 #define __constant__
 #define __forceinline__ inline
-static struct { unsigned x; } blockIdx, blockDim, threadIdx;
+#define __launch_bounds__(threads)
+struct uint2 { unsigned x, y; };
+struct uint4 { unsigned x, y, z, w; };
+static struct { unsigned x, y; } blockIdx, blockDim, threadIdx;
 static unsigned atomicAdd(unsigned *at, unsigned n) { unsigned old = *at; *at += n; return old; }
+static unsigned min(unsigned x, unsigned y) { return x < y ? x : y; }
 """
 DRIVER = """
+#define FOR_EACH_THREAD(grid_x, grid_y, block)                            \\
+    blockDim.x = block;                                                   \\
+    for (blockIdx.y = 0; blockIdx.y < grid_y; blockIdx.y++)               \\
+        for (blockIdx.x = 0; blockIdx.x < grid_x; blockIdx.x++)           \\
+            for (threadIdx.x = 0; threadIdx.x < block; threadIdx.x++)
 #define RUN(entry)                                                                                                 \\
-    extern "C" void run_##entry(unsigned grid, unsigned block, const unsigned *parameters, unsigned long long start, \\
-                                unsigned count, unsigned capacity, unsigned *found)                                \\
+    extern "C" void run_##entry(unsigned grid_x, unsigned grid_y, unsigned block, const unsigned *parameters,      \\
+                                word64 start, unsigned count, unsigned capacity, unsigned *found)                  \\
     {                                                                                                              \\
-        blockDim.x = block;                                                                                        \\
-        for (blockIdx.x = 0; blockIdx.x < grid; blockIdx.x++)                                                      \\
-            for (threadIdx.x = 0; threadIdx.x < block; threadIdx.x++)                                              \\
-                entry(parameters, start, count, capacity, found);                                                  \\
+        FOR_EACH_THREAD(grid_x, grid_y, block)                                                                     \\
+            entry(parameters, start, count, capacity, found);                                                      \\
     }
+#define RUN_LANES(entry, row)                                                                                      \\
+    extern "C" void run_##entry(unsigned grid_x, unsigned grid_y, unsigned block, const unsigned *parameters,      \\
+                                const row *table, word64 first, unsigned lanes, unsigned skip, unsigned count,     \\
+                                unsigned first_tail, unsigned end_tail, unsigned tails_per_block, unsigned mask,   \\
+                                unsigned one, unsigned up, unsigned capacity, unsigned *found)                     \\
+    {                                                                                                              \\
+        FOR_EACH_THREAD(grid_x, grid_y, block)                                                                     \\
+            entry(parameters, table, first, lanes, skip, count, first_tail, end_tail, tails_per_block, mask, one,  \\
+                  up, capacity, found);                                                                            \\
+    }
+RUN(search_one_block)
+RUN(search_two_blocks)
+RUN_LANES(search_shared, uint4)
+RUN_LANES(search_short_12, uint2)
+RUN_LANES(search_short_13, uint2)
 """
+#: What each kernel takes, in order: a table's or buffer's pointer, or a scalar of that type.
+_POINTER = np.ndarray
+PLAIN = (_POINTER, np.uint64, np.uint32, np.uint32, _POINTER)
+LANES = (_POINTER, _POINTER, np.uint64, *(np.uint32,) * 10, _POINTER)
+KERNELS = dict.fromkeys(ENTRY_POINTS.values(), PLAIN) | dict.fromkeys(CUDA_LANE_KERNELS, LANES)
+
+
+class HostEvent:
+    """A mark in a stream; reached when somebody asks for it, unless the GPU does not answer."""
+
+    def __init__(self, gpu: HostGpu, stream: HostStream) -> None:
+        self.gpu, self.stream = gpu, stream
+        self.time = 0.0
+        stream.add(self._reached)
+        self.position = stream.queued
+
+    def _reached(self) -> None:
+        self.time = time.monotonic()
+
+    @property
+    def done(self) -> bool:
+        if self.gpu.answers:
+            self.stream.run_until(self.position)
+        return self.gpu.answers
+
+
+class HostStream:
+    """Work in order, none of it done before somebody asks for an event behind it: as late as a device may be."""
+
+    def __init__(self, gpu: HostGpu) -> None:
+        self.gpu = gpu
+        self.work: deque[Callable[[], None]] = deque()
+        self.queued = self.finished = 0
+
+    def __enter__(self) -> HostStream:
+        self.gpu.current.append(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        assert self.gpu.current.pop() is self
+
+    def add(self, work: Callable[[], None]) -> None:
+        self.work.append(work)
+        self.queued += 1
+
+    def record(self) -> HostEvent:
+        return HostEvent(self.gpu, self)
+
+    def run_until(self, position: int) -> None:
+        while self.finished < position:
+            self.work.popleft()()
+            self.finished += 1
 
 
 class HostArray(np.ndarray):
-    """A device array whose memory is the host's."""
+    """A device array whose memory is the host's; what is done to it is put into the current stream."""
 
-    def get(self) -> np.ndarray:
+    gpu: HostGpu
+
+    def __array_finalize__(self, source: object) -> None:
+        self.gpu = getattr(source, "gpu", None)  # type: ignore[assignment]
+
+    def get(self, out: np.ndarray | None = None, blocking: bool = True) -> np.ndarray:
+        stream = self.gpu.current[-1]
+        if out is not None:
+            assert not blocking
+            stream.add(lambda: np.copyto(out, np.asarray(self)))
+            return out
+        stream.run_until(stream.queued)
         return np.array(self)
 
     @property
@@ -62,66 +150,70 @@ class HostArray(np.ndarray):
         """What CuPy calls a memory pointer."""
 
         def memset_async(value: int, size: int) -> None:
-            ctypes.memset(self.ctypes.data, value, size)
+            self.gpu.current[-1].add(lambda: ctypes.memset(self.ctypes.data, value, size) and None)
 
         return types.SimpleNamespace(memset_async=memset_async)
 
 
 class HostKernel:
-    """A kernel that runs its threads one after the other."""
+    """A kernel that runs its threads one after the other, when its turn in the stream comes."""
 
-    def __init__(self, function: Callable[..., None], launched: list[str], name: str) -> None:
-        self.function, self.launched, self.name = function, launched, name
+    def __init__(self, gpu: HostGpu, function: Any, name: str, options: tuple[str, ...]) -> None:
+        self.gpu, self.function, self.name, self.options = gpu, function, name, options
 
     def compile(self) -> None:
         pass
 
-    def __call__(self, grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
+    def __call__(self, grid: tuple[int, ...], block: tuple[int], arguments: tuple[Any, ...]) -> None:
         # CuPy passes a NumPy scalar by its type's size, and that must be what the kernel declares.
-        parameters, start, count, capacity, found = arguments
-        assert [type(start), type(count), type(capacity)] == [np.uint64, np.uint32, np.uint32]
-        assert parameters.dtype == found.dtype == np.uint32
-        self.launched.append(self.name)
-        pointer = ctypes.POINTER(ctypes.c_uint32)
-        self.function(
-            ctypes.c_uint32(grid[0]),
-            ctypes.c_uint32(block[0]),
-            parameters.ctypes.data_as(pointer),
-            ctypes.c_uint64(int(start)),
-            ctypes.c_uint32(int(count)),
-            ctypes.c_uint32(int(capacity)),
-            found.ctypes.data_as(pointer),
-        )
+        assert len(arguments) == len(KERNELS[self.name])
+        given: list[Any] = [ctypes.c_uint32(size) for size in (*(*grid, 1)[:2], *block)]
+        for argument, wanted in zip(arguments, KERNELS[self.name], strict=True):
+            if wanted is _POINTER:
+                assert isinstance(argument, HostArray) and argument.dtype == np.uint32
+                given.append(argument.ctypes.data_as(ctypes.POINTER(ctypes.c_uint32)))
+            else:
+                assert type(argument) is wanted
+                given.append((ctypes.c_uint64 if wanted is np.uint64 else ctypes.c_uint32)(int(argument)))
+        self.gpu.launched.append(self.name)
+        self.gpu.options.append(self.options)
+        self.gpu.current[-1].add(lambda: self._run(given))
+
+    def _run(self, given: list[Any]) -> None:
+        if self.options[-1] in self.gpu.slow:
+            time.sleep(0.05)
+        self.function(*given)
 
 
 class HostGpu:
     """The part of CuPy that the engine uses, as one GPU that is this CPU; faults are set by the tests."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, libraries: dict[str, ctypes.CDLL]) -> None:
         self.launched: list[str] = []
+        self.options: list[tuple[str, ...]] = []
+        self.streams: list[HostStream] = []
+        self.current: list[HostStream] = []
         self.answers = True
+        self.slow: set[str] = set()
         self.launch_error: Exception | None = None
 
-        def get_function(entry: str) -> HostKernel:
-            run = getattr(library, f"run_{entry}")
-            run.restype = None
-            return HostKernel(run, self.launched, entry)
-
         def raw_module(code: str, options: tuple[str, ...]) -> object:
-            return types.SimpleNamespace(get_function=get_function)
+            library = libraries[options[-1]]
+            return types.SimpleNamespace(
+                get_function=lambda entry: HostKernel(self, getattr(library, f"run_{entry}"), entry, options)
+            )
 
         def array(values: Any) -> HostArray:
             if self.launch_error:
                 raise self.launch_error
-            return np.array(values).view(HostArray)
+            made = np.array(values).view(HostArray)
+            made.gpu = self
+            return made
 
-        class Stream(nullcontext):  # type: ignore[type-arg]
-            def __init__(stream, non_blocking: bool) -> None:  # noqa: N805
-                assert non_blocking
-                super().__init__()
-
-            def record(stream) -> object:  # noqa: N805
-                return types.SimpleNamespace(done=self.answers)
+        def new_stream(non_blocking: bool) -> HostStream:
+            assert non_blocking
+            self.streams.append(HostStream(self))
+            return self.streams[-1]
 
         class CompileException(Exception):
             pass
@@ -136,7 +228,9 @@ class HostGpu:
             cuda=types.SimpleNamespace(
                 runtime=runtime,
                 Device=lambda index: nullcontext(),
-                Stream=Stream,
+                Stream=new_stream,
+                alloc_pinned_memory=bytearray,
+                get_elapsed_time=lambda first, second: 1000 * (second.time - first.time),
                 compiler=types.SimpleNamespace(CompileException=CompileException),
             ),
             RawModule=raw_module,
@@ -145,27 +239,34 @@ class HostGpu:
             get_default_memory_pool=lambda: types.SimpleNamespace(free_all_blocks=lambda: None),
         )
 
+    @property
+    def in_flight(self) -> int:
+        """Pieces of work that were put into streams and not done."""
+        return sum(len(stream.work) for stream in self.streams)
+
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The kernels as a host library."""
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ctypes.CDLL]:
+    """The kernels as host libraries, by the option that makes the variant."""
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("this machine has no C++ compiler")
     folder: Path = tmp_path_factory.mktemp("cuda_on_host")
     source = folder / "kernels.cpp"
-    runs = "".join(f"RUN({entry})\n" for entry in ENTRY_POINTS.values())
-    source.write_text(SHIM + cuda_source() + DRIVER + runs)
-    built = folder / "kernels.so"
-    subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-w", "-o", built, source], check=True, timeout=60)
-    return ctypes.CDLL(str(built))
+    source.write_text(SHIM + cuda_source() + DRIVER)
+    options = [f"-DMULTIPLIED_OF_FOUR={multiplied}" for multiplied in MULTIPLIED_OF_FOUR]
+    command = [compiler, "-std=c++17", "-O2", "-shared", "-fPIC", "-w", source, "-o"]
+    for number, option in enumerate(options):
+        subprocess.run([*command, folder / f"{number}.so", option], check=True, timeout=60)
+    return {option: ctypes.CDLL(str(folder / f"{number}.so")) for number, option in enumerate(options)}
 
 
 @pytest.fixture
-def gpu(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostGpu]:
-    """A machine with one "GPU"."""
-    host = HostGpu(library)
+def gpu(libraries: dict[str, ctypes.CDLL], monkeypatch: pytest.MonkeyPatch) -> Iterator[HostGpu]:
+    """A machine with one "GPU". Which variant is the fastest is no question here: the first is taken."""
+    host = HostGpu(libraries)
     monkeypatch.setitem(sys.modules, "cupy", host.module)
+    monkeypatch.setattr(cuda_engine, "_TRIAL_SECONDS", 0.0)
     yield host
 
 
@@ -198,6 +299,235 @@ def test_one_block_messages_go_to_the_kernel_for_one_block(gpu: HostGpu) -> None
     searched(engine, NonceSpace(b"p" * 60, "", 10), 0, 10, 1)
 
     assert gpu.launched == ["search_one_block", "search_two_blocks"]
+
+
+def shared_space(prefix_bytes: int, counter_digits: int = 12) -> NonceSpace:
+    space = lay_out(b"p" * prefix_bytes, "417", counter_digits, 200)
+    assert space.shared is not None
+    return space
+
+
+def short_space(word: int, counter_digits: int = 12, blocks_before: int = 0) -> NonceSpace:
+    end = {12: 52, 13: 55}[word] + 64 * blocks_before
+    space = NonceSpace(b"5-28BUILD679575NONCE", "7" * (end - 20 - counter_digits), counter_digits)
+    assert space.short is not None and space.short.word == word
+    return space
+
+
+#: For each kernel whose threads own lanes: a space that it hashes.
+LANE_SPACES = {
+    "search_shared": shared_space(20),
+    "search_short_12": short_space(12),
+    "search_short_13": short_space(13),
+}
+each_lane_kernel = pytest.mark.parametrize("kernel", CUDA_LANE_KERNELS)
+
+
+@each_lane_kernel
+def test_each_shape_goes_to_its_kernel(gpu: HostGpu, kernel: str) -> None:
+    searched(CudaEngine(0), LANE_SPACES[kernel], 0, 10, 1)
+
+    assert gpu.launched == [kernel]
+
+
+def test_a_counter_in_two_pieces_that_is_not_shape_t_is_refused(gpu: HostGpu) -> None:
+    with pytest.raises(InvalidInput, match="two pieces"):
+        CudaEngine(0).search(NonceSpace(b"p", "", 9, 10), 0, 10, 1)
+
+
+@pytest.mark.parametrize("prefix_bytes", range(1, 130))
+def test_shape_t_is_hashed_rightly_behind_every_prefix(gpu: HostGpu, prefix_bytes: int) -> None:
+    space = shared_space(prefix_bytes)
+
+    assert searched(CudaEngine(0), space, 9_876_543, 400, 1) == by_hashlib(space, 9_876_543, 400, 1)
+    assert gpu.launched == ["search_shared"]
+
+
+@each_lane_kernel
+@pytest.mark.parametrize("option", [f"-DMULTIPLIED_OF_FOUR={multiplied}" for multiplied in MULTIPLIED_OF_FOUR])
+def test_every_variant_of_a_lane_kernel_finds_every_hit(
+    gpu: HostGpu, monkeypatch: pytest.MonkeyPatch, kernel: str, option: str
+) -> None:
+    monkeypatch.setattr(cuda_engine, "MULTIPLIED_OF_FOUR", (int(option[-1]),))
+    space = LANE_SPACES[kernel]
+
+    assert searched(CudaEngine(0), space, 8_765, 25_000, 2) == by_hashlib(space, 8_765, 25_000, 2)
+    assert {options[-1] for options in gpu.options} == {option}
+
+
+@each_lane_kernel
+@pytest.mark.parametrize(
+    ("start", "count"),
+    [
+        (0, 1),
+        (9_999, 1),
+        (999, 2),
+        (9_999, 2),
+        (123, 456),
+        (499, 502),
+        (9_000, 1_000),
+        (5_000, 10_000),
+        (9_999, 10_002),
+        (0, 20_000),
+        (99_999_900, 200),
+        (2**32 - 50, 100),
+        (10**12 - 300, 300),
+    ],
+)
+def test_stretches_need_not_begin_or_end_with_a_lane(gpu: HostGpu, kernel: str, start: int, count: int) -> None:
+    space = LANE_SPACES[kernel]
+    batches = list(CudaEngine(0).search(space, start, count, 1))
+
+    assert [hit for batch in batches for hit in batch.hits] == by_hashlib(space, start, count, 1)
+    assert batches[0].start == start
+    assert sum(batch.count for batch in batches) == count
+
+
+@pytest.mark.parametrize(
+    ("space", "start"),
+    [
+        (shared_space(20, 8), 10**8 - 300),
+        (shared_space(70, 18), 10**18 - 300),
+        (shared_space(0, 18), 123_456_789_012_345_678),
+        (short_space(12, 4), 10**4 - 300),
+        (short_space(12, 18), 10**18 - 300),
+        (short_space(13, 4), 10**4 - 300),
+        (short_space(13, 18), 123_456_789_012_345_678),
+        (short_space(12, 9, blocks_before=1), 987_654_321),
+        (short_space(13, 9, blocks_before=1), 123_456_789),
+    ],
+)
+def test_lanes_of_every_number_of_digits_are_hashed_rightly(gpu: HostGpu, space: NonceSpace, start: int) -> None:
+    assert searched(CudaEngine(0), space, start, 300, 1) == by_hashlib(space, start, 300, 1)
+    assert gpu.launched[0] in CUDA_LANE_KERNELS
+
+
+@each_lane_kernel
+def test_a_search_of_many_launches_finds_exactly_the_hits_of_hashlib(gpu: HostGpu, kernel: str) -> None:
+    space = LANE_SPACES[kernel]
+
+    assert searched(CudaEngine(0), space, 1_234_567, 200_000, 3) == by_hashlib(space, 1_234_567, 200_000, 3)
+    assert len(gpu.launched) > 2
+
+
+@each_lane_kernel
+def test_what_the_first_word_does_not_tell_is_tested_by_hashlib(
+    gpu: HostGpu, monkeypatch: pytest.MonkeyPatch, kernel: str
+) -> None:
+    monkeypatch.setattr(cuda_engine, "_TESTED_ZEROS", 1)  # so that there are survivors to tell apart
+    space = LANE_SPACES[kernel]
+
+    assert searched(CudaEngine(0), space, 77, 20_000, 3) == by_hashlib(space, 77, 20_000, 3)
+
+
+@each_lane_kernel
+def test_no_survivor_is_reported_where_there_are_too_many_zeros(gpu: HostGpu, kernel: str) -> None:
+    for zeros in (8, 9, 64):
+        assert searched(CudaEngine(0), LANE_SPACES[kernel], 0, 30_000, zeros) == []
+
+
+@each_lane_kernel
+def test_no_hit_of_a_lane_kernel_is_lost_when_the_hit_buffer_runs_over(gpu: HostGpu, kernel: str) -> None:
+    space = LANE_SPACES[kernel]
+
+    assert searched(CudaEngine(0, hit_capacity=2), space, 9_500, 1_500, 1) == by_hashlib(space, 9_500, 1_500, 1)
+
+
+def test_batches_end_where_a_lane_ends(gpu: HostGpu) -> None:
+    batches = list(CudaEngine(0).search(LANE_SPACES["search_shared"], 12_345, 400_000, 5))
+
+    assert len(batches) > 2
+    assert all((batch.start + batch.count) % 10_000 == 0 for batch in batches[:-1])
+
+
+def test_two_searches_may_take_turns(gpu: HostGpu) -> None:
+    engine = CudaEngine(0)
+    spaces = (LANE_SPACES["search_shared"], LANE_SPACES["search_short_12"])
+    searches = [engine.search(space, 5, 300_000, 3) for space in spaces]
+    hits: list[list[int]] = [[], []]
+    for pair in itertools.zip_longest(*searches):
+        for found, batch in zip(hits, pair, strict=True):
+            found += batch.hits if batch else ()
+
+    assert hits == [by_hashlib(space, 5, 300_000, 3) for space in spaces]
+
+
+def test_the_next_launch_is_queued_before_the_last_one_is_looked_at(gpu: HostGpu) -> None:
+    space = LANE_SPACES["search_shared"]
+    batches = iter(CudaEngine(0).search(space, 0, space.capacity, 12))
+    for taken in range(1, 4):
+        next(batches)
+        assert len(gpu.launched) == taken + IN_FLIGHT - 1
+        assert gpu.in_flight > 0
+
+
+def test_closing_a_search_waits_for_the_launches_in_flight_and_starts_no_other(gpu: HostGpu) -> None:
+    engine, space = CudaEngine(0), LANE_SPACES["search_shared"]
+    batches = engine.search(space, 0, space.capacity, 12)
+    next(batches)
+    launched = len(gpu.launched)
+    assert gpu.in_flight > 0
+    batches.close()
+
+    assert gpu.in_flight == 0
+    assert len(gpu.launched) == launched
+    assert searched(engine, space, 0, 20_000, 2) == by_hashlib(space, 0, 20_000, 2)
+
+
+def test_closing_a_search_on_a_device_that_hangs_is_an_error_with_its_name(gpu: HostGpu) -> None:
+    engine, space = CudaEngine(0, time_limit=0.01), LANE_SPACES["search_shared"]
+    batches = engine.search(space, 0, space.capacity, 12)
+    next(batches)
+    gpu.answers = False
+
+    with pytest.raises(EngineError, match=r"cuda:0 did not answer within 0\.01 s"):
+        batches.close()
+    with pytest.raises(EngineError, match="did not answer"):
+        engine.search(space, 0, 10, 1)
+
+
+def test_closing_the_engine_waits_for_the_launches_of_a_search_that_nobody_closed(gpu: HostGpu) -> None:
+    engine, space = CudaEngine(0), LANE_SPACES["search_shared"]
+    batches = engine.search(space, 0, space.capacity, 12)
+    next(batches)
+    engine.close()
+
+    assert gpu.in_flight == 0
+    with pytest.raises(EngineError, match="closed"):
+        next(batches)
+
+
+def test_a_hanging_device_is_given_up_when_the_engine_is_closed(gpu: HostGpu, caplog: pytest.LogCaptureFixture) -> None:
+    engine, space = CudaEngine(0, time_limit=0.01), LANE_SPACES["search_shared"]
+    batches = engine.search(space, 0, space.capacity, 12)
+    next(batches)
+    gpu.answers = False
+    engine.close()
+
+    assert "cuda:0 could not be freed: cuda:0 did not answer" in caplog.text
+
+
+def test_a_table_that_does_not_reach_the_device_in_time_is_an_error_with_its_name(gpu: HostGpu) -> None:
+    engine = CudaEngine(0, time_limit=0.01)
+    gpu.answers = False
+    with pytest.raises(EngineError, match="cuda:0 did not answer"):
+        engine.search(LANE_SPACES["search_shared"], 0, 10, 1)
+
+
+@pytest.mark.parametrize("fastest", MULTIPLIED_OF_FOUR)
+def test_the_variant_that_measures_fastest_is_kept(gpu: HostGpu, monkeypatch: pytest.MonkeyPatch, fastest: int) -> None:
+    options = {multiplied: f"-DMULTIPLIED_OF_FOUR={multiplied}" for multiplied in MULTIPLIED_OF_FOUR}
+    gpu.slow = set(options.values()) - {options[fastest]}
+    monkeypatch.setattr(cuda_engine, "_TRIAL_SECONDS", 0.01)
+    monkeypatch.setattr(cuda_engine, "_FIRST_BATCH", 1_000)
+    engine = CudaEngine(0)
+    assert {tried[-1] for tried in gpu.options} == set(options.values())
+    gpu.options.clear()
+    space = LANE_SPACES["search_shared"]
+
+    assert searched(engine, space, 0, 1_000, 1) == by_hashlib(space, 0, 1_000, 1)
+    assert {used[-1] for used in gpu.options} == {options[fastest]}
+    assert gpu.in_flight == 0
 
 
 def test_no_hit_is_lost_when_the_cuda_hit_buffer_runs_over(gpu: HostGpu) -> None:
