@@ -228,7 +228,7 @@ def _device_message(device: Device, lease_jobs: dict[str, str]) -> fleet_service
         ),
         hash_rate=device.rate,
         hashes=device.hashes,
-        job_id=lease_jobs.get(device.leases[0], "") if device.leases else "",
+        job_id=lease_jobs.get(next(iter(device.leases)), "") if device.leases else "",
         accepted=device.accepted,
         stale=device.stale,
         invalid=device.invalid,
@@ -304,6 +304,7 @@ def lease_message(lease: Lease) -> worker_service_pb2.Lease:
         start=lease.range.start,
         count=lease.range.count,
         zeros=lease.zeros,
+        ends_with_hit=lease.ends_with_hit,
     )
 
 

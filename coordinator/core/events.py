@@ -217,6 +217,9 @@ class Ticked:
 #: Whatever a worker sends shows that it lives.
 SignOfLife = WorkerHeard | WorkerDraining | LeaseProgressed | LeaseEnded | HitReported
 
+#: After these nobody has more room or more work than before; they are the most frequent ones.
+NothingToGrant = WorkerHeard | LeaseProgressed
+
 Event = (
     JobsRestored
     | JobSubmitted

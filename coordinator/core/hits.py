@@ -9,7 +9,7 @@ from coordinator.core.events import HitReported
 from coordinator.core.job import FoundProof, JobState
 from coordinator.core.leasing import count_hashes
 from coordinator.core.schedule import zeros_needed
-from coordinator.core.state import Entry, Outbox, State, set_job
+from coordinator.core.state import Entry, Outbox, State, count_as_stopping, set_job
 from hashfleet.errors import InvalidInput
 from hashfleet.proof import Proof, verify
 
@@ -31,6 +31,9 @@ def take_hit(state: State, out: Outbox, event: HitReported) -> None:
     job, work = entry.job, entry.job.work
     assert work is not None
     found = FoundProof(judged, event.worker_id, job.hashes, job.hash_seconds)
+    lease = state.leases.get(event.lease_id)
+    if lease is not None and lease.ends_with_hit and lease.worker_id == event.worker_id and not lease.cancelled:
+        count_as_stopping(state, lease)  # the worker stops it by itself
     job = replace(job, state=JobState.SUBMITTING, found=found, error=None)
     set_job(state, out, entry, job, event.now)
     out.command(SubmitProof(job.job_id, work, judged, job.request.priority))

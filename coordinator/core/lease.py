@@ -59,6 +59,10 @@ class Lease:
     #: Leading hex zeros that a hit needs.
     zeros: int
     granted_at: float
+    #: Seconds of hashing that are to be expected of it.
+    seconds: float
+    #: A small job's: it ends with its first hit, and rides with many others.
+    ends_with_hit: bool = False
     #: Counters searched so far, from the start, without a gap.
     done: int = 0
     #: Hashes a second, as last reported.

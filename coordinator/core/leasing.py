@@ -2,60 +2,76 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterator
 from dataclasses import replace
 
 from coordinator.core.commands import GrantLease, RetargetLease
 from coordinator.core.events import LeaseEnd, LeaseEnded, LeaseProgressed
 from coordinator.core.job import JobState
 from coordinator.core.lease import COUNTER_DIGITS, Lease, NonceRange, fresh_range
-from coordinator.core.roster import LEASES_PER_DEVICE, Device, Worker
+from coordinator.core.roster import Device, Worker
 from coordinator.core.schedule import zeros_needed
-from coordinator.core.state import Entry, Outbox, State, cancel_leases, set_job
+from coordinator.core.state import Entry, Outbox, State, cancel_leases, set_job, want_lease
+from hashfleet.difficulty import expected_hashes
 from hashfleet.message import lay_out
 
 #: A lease is sized to about this much hashing: long beside a round trip, short beside a block.
 LEASE_SECONDS = 5.0
+#: A job that a device is expected to solve within this is small: it gets one lease, which ends with its first hit.
+SMALL_SECONDS = 0.05
+#: Such a lease holds this many times the expected hashes: one in e**8 = 3,000 ends without a hit.
+SMALL_SPARE = 8
 #: A device whose lease failed rests this long, times the failures in a row.
 REST_SECONDS = 5.0
 
 
 def fill_devices(state: State, out: Outbox, now: float) -> None:
-    """Grant leases until every device has work in hand or nothing ripe is left to lease."""
+    """Grant leases, to the device with the least in hand first, until every device has enough or nobody wants more."""
     if not state.ripe or state.head is None:
         return
-    for room in range(LEASES_PER_DEVICE):  # idle devices first, then one lease in hand for each
-        for worker in state.workers.values():
-            if worker.draining:
-                continue
+    room = [
+        (device.large, device.small_seconds, number, worker, device)
+        for number, (worker, device) in enumerate(_takers(state, now))
+    ]
+    heapq.heapify(room)
+    while room and (entry := _first_in_queue(state)) is not None:
+        _, _, number, worker, device = heapq.heappop(room)
+        small = _is_small(state, entry, device)
+        if not device.has_room(small):
+            continue
+        _grant(state, out, entry, worker, device, small, now)
+        heapq.heappush(room, (device.large, device.small_seconds, number, worker, device))
+
+
+def _takers(state: State, now: float) -> Iterator[tuple[Worker, Device]]:
+    """Devices that may be granted something."""
+    for worker in state.workers.values():
+        if not worker.draining:
             for device in worker.devices.values():
-                if device.resting_until > now or _leases_in_hand(state, device) > room:
-                    continue
-                entry = _next_job(state)
-                if entry is None:
-                    return
-                _grant(state, out, entry, worker, device, now)
+                if device.resting_until <= now and (device.has_room(small=True) or device.has_room(small=False)):
+                    yield worker, device
 
 
-def _leases_in_hand(state: State, device: Device) -> int:
-    return sum(not state.leases[lease_id].cancelled for lease_id in device.leases)
+def _first_in_queue(state: State) -> Entry | None:
+    """The ripe job of the best rank that wants a lease and may be given one."""
+    while state.queue:
+        rank, job_id = state.queue[0]
+        entry = state.entries.get(job_id)
+        if entry is not None and entry.rank == rank:
+            if _budget_left(state, entry) != 0:
+                return entry
+            entry.rank = None  # until a lease ends short of what it was granted
+        heapq.heappop(state.queue)
+    return None
 
 
-def _next_job(state: State) -> Entry | None:
-    """The ripe job to lease next: by priority, then those nobody works on, then the easier one, then the older one."""
+def _is_small(state: State, entry: Entry, device: Device) -> bool:
+    """Whether this device is expected to solve the job at once, so that many such jobs ride together."""
+    assert entry.job.work is not None
     assert state.head is not None
-    height = state.head.height
-
-    def rank(entry: Entry) -> tuple[int, int, int, float]:
-        assert entry.job.work is not None
-        return (
-            entry.job.request.priority,
-            len(entry.leases),
-            zeros_needed(entry.job.work, height),
-            entry.job.created_at,
-        )
-
-    affordable = (e for e in map(state.entries.__getitem__, state.ripe) if _budget_left(state, e) != 0)
-    return min(affordable, key=rank, default=None)
+    zeros = zeros_needed(entry.job.work, state.head.height)
+    return not entry.leases and expected_hashes(zeros) <= device.best_rate * SMALL_SECONDS
 
 
 def _budget_left(state: State, entry: Entry) -> int | None:
@@ -67,11 +83,13 @@ def _budget_left(state: State, entry: Entry) -> int | None:
     return max(0, most - entry.job.hashes - out)
 
 
-def _grant(state: State, out: Outbox, entry: Entry, worker: Worker, device: Device, now: float) -> None:
+def _grant(state: State, out: Outbox, entry: Entry, worker: Worker, device: Device, small: bool, now: float) -> None:
     job = entry.job
     assert job.work is not None
     assert state.head is not None
-    size = max(1, int(device.best_rate * LEASE_SECONDS))
+    zeros = zeros_needed(job.work, state.head.height)
+    expected = expected_hashes(zeros)
+    size = SMALL_SPARE * expected if small else max(1, int(device.best_rate * LEASE_SECONDS))
     budget = _budget_left(state, entry)
     if budget is not None:
         size = min(size, budget)
@@ -84,12 +102,19 @@ def _grant(state: State, out: Outbox, entry: Entry, worker: Worker, device: Devi
         job_id=job.job_id,
         space=lay_out(job.work.prefix, taken.extranonce, COUNTER_DIGITS, job.request.max_nonce_digits),
         range=taken,
-        zeros=zeros_needed(job.work, state.head.height),
+        zeros=zeros,
         granted_at=now,
+        seconds=min(taken.count, expected) / device.best_rate,
+        ends_with_hit=small,
     )
     state.leases[lease.lease_id] = lease
     entry.leases.add(lease.lease_id)
-    device.leases.append(lease.lease_id)
+    device.leases[lease.lease_id] = None
+    device.book(lease, 1)
+    if small:
+        entry.rank = None  # one is enough; it wants another when this one ends without a proof
+    else:
+        want_lease(state, entry)
     out.progressed.add(job.job_id)
     out.command(GrantLease(worker.worker_id, lease))
 
@@ -167,7 +192,9 @@ def release_lease(state: State, lease_id: str) -> None:
     worker = state.workers.get(lease.worker_id)
     if worker is not None:
         device = worker.devices[lease.device_id]
-        device.leases.remove(lease_id)
+        del device.leases[lease_id]
+        if not lease.cancelled:
+            device.book(lease, -1)
         if not device.leases:
             device.rate = 0.0
     entry = state.entries.get(lease.job_id)
@@ -177,6 +204,8 @@ def release_lease(state: State, lease_id: str) -> None:
     left = lease.range.after(lease.done)
     if left is not None and _of_this_work(entry, lease):
         entry.returned.append(left)
+    if lease.job_id in state.ripe:
+        want_lease(state, entry)
 
 
 def retarget_leases(state: State, out: Outbox, entry: Entry) -> None:

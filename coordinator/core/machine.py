@@ -26,6 +26,7 @@ from coordinator.core.events import (
     JobSubmitted,
     LeaseEnded,
     LeaseProgressed,
+    NothingToGrant,
     PriorityRequested,
     SignOfLife,
     SubmissionGaveUp,
@@ -55,7 +56,7 @@ from coordinator.core.leasing import (
 )
 from coordinator.core.roster import Device, Worker
 from coordinator.core.schedule import start_height
-from coordinator.core.state import Entry, Head, Outbox, State, look_again, set_job
+from coordinator.core.state import Entry, Head, Outbox, State, look_again, set_job, want_lease
 from hashfleet.action import Work
 from hashfleet.errors import JobFinal, JobNotFound
 from hashfleet.job_request import JobRequest
@@ -82,7 +83,8 @@ class Machine:
         if isinstance(event, SignOfLife) and (worker := self.state.workers.get(event.worker_id)):
             worker.last_heard = event.now
         handler(self.state, out, event)
-        fill_devices(self.state, out, event.now)
+        if not isinstance(event, NothingToGrant):
+            fill_devices(self.state, out, event.now)
         return out
 
     def job(self, job_id: str) -> Job | None:
@@ -158,7 +160,10 @@ def _advance(state: State, out: Outbox, event: BlockCommitted) -> None:
         state.block_seconds_measured = True
     state.head = Head(event.height, event.time)
     for job_id in sorted(state.ripe):
-        retarget_leases(state, out, state.entries[job_id])
+        ripe = state.entries[job_id]
+        retarget_leases(state, out, ripe)
+        if ripe.rank is not None:
+            want_lease(state, ripe)
     while state.agenda and state.agenda[0][0] <= event.height:
         height, job_id = heapq.heappop(state.agenda)
         entry = state.entries.get(job_id)
@@ -223,10 +228,13 @@ def _notes(job: Job, work: Work) -> tuple[str, ...]:
 def _go_on(state: State, out: Outbox, entry: Entry, now: float) -> None:
     """Nothing changed: a job that runs is not put back to waiting only because the fleet became slower."""
     assert state.head is not None
-    state.ripe.add(entry.job.job_id)
     if entry.job.error:
         set_job(state, out, entry, replace(entry.job, error=None), now)
-    look_again(state, entry, state.head.height + 1)
+    elif entry.job.job_id not in state.ripe:
+        state.ripe.add(entry.job.job_id)
+        want_lease(state, entry)
+    # A job in nobody's hands is read before much is spent on it; the lane reads it once more before it sends.
+    look_again(state, entry, state.head.height + (1 if entry.leases else RECHECK_BLOCKS))
 
 
 def _wait_or_run(state: State, out: Outbox, entry: Entry, now: float) -> None:

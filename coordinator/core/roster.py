@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from coordinator.core.lease import Lease
 from hashfleet.engine import DeviceInfo
 
 #: Leases a device holds at most: one in work and one in hand, so that it never idles for a round trip.
 LEASES_PER_DEVICE = 2
+#: Leases of small jobs that a device holds beside those: together some seconds of hashing, in bundles.
+SMALL_LEASES_PER_DEVICE = 512
+SMALL_SECONDS_PER_DEVICE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,11 @@ class Device:
 
     offer: DeviceOffer
     #: Leases it holds, in the order granted; the first is in work.
-    leases: list[str] = field(default_factory=list)
+    leases: dict[str, None] = field(default_factory=dict)
+    #: Of these, the ones that were not told to stop: large ones, small ones, and what the small ones take in seconds.
+    large: int = 0
+    small: int = 0
+    small_seconds: float = 0.0
     #: Hashes a second by its progress reports; 0 while idle.
     rate: float = 0.0
     hashes: int = 0
@@ -41,6 +49,20 @@ class Device:
     def best_rate(self) -> float:
         """Measured rate if it hashes, else what it was rated at."""
         return self.rate or self.offer.nominal_rate
+
+    def has_room(self, small: bool) -> bool:
+        """Whether it may be granted one more small or large lease."""
+        if small:
+            return self.small < SMALL_LEASES_PER_DEVICE and self.small_seconds < SMALL_SECONDS_PER_DEVICE
+        return self.large < LEASES_PER_DEVICE
+
+    def book(self, lease: Lease, sign: int) -> None:
+        """Count a lease that was granted (1), or that ended or was told to stop (-1)."""
+        if lease.ends_with_hit:
+            self.small += sign
+            self.small_seconds = max(0.0, self.small_seconds + sign * lease.seconds) if self.small else 0.0
+        else:
+            self.large += sign
 
 
 @dataclass(slots=True)

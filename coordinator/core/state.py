@@ -10,11 +10,15 @@ from coordinator.core.commands import CancelLease, Command
 from coordinator.core.job import Job, JobState
 from coordinator.core.lease import Lease, NonceRange
 from coordinator.core.roster import Worker, fleet_rate
-from coordinator.core.schedule import ASSUMED_BLOCK_SECONDS, Pace
+from coordinator.core.schedule import ASSUMED_BLOCK_SECONDS, Pace, zeros_needed
 from hashfleet.action import Action
 
 #: Finished jobs whose ids are remembered, so that a late hit is told "stale" and not "unknown job".
 REMEMBERED_JOBS = 10_000
+
+
+#: Who is leased first: by priority, then jobs that nobody works on, then the easier, then the older.
+Rank = tuple[int, int, int, float, str]
 
 
 @dataclass(slots=True)
@@ -38,6 +42,8 @@ class Entry:
     leases: set[str] = field(default_factory=set)
     #: Until when hashing time is counted in job.hash_seconds.
     counted_until: float = 0.0
+    #: Its place in `State.queue`; None while it wants no lease.
+    rank: Rank | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,8 @@ class State:
     claims: dict[tuple[Action, str], str] = field(default_factory=dict)
     #: Ids of jobs that are ripe, checked and may be leased.
     ripe: set[str] = field(default_factory=set)
+    #: Ripe jobs that want a lease, best rank first. Items whose rank is not the job's are dead.
+    queue: list[tuple[Rank, str]] = field(default_factory=list)
     #: (height, job id): when to look at which job again. Entries whose height is not the job's look_at are dead.
     agenda: list[tuple[int, str]] = field(default_factory=list)
     #: Ids of jobs about which the chain gave no usable answer; they have a retry_at.
@@ -101,8 +109,10 @@ def set_job(state: State, out: Outbox, entry: Entry, job: Job, now: float) -> No
     out.changed[job.job_id] = job
     if job.state is JobState.RUNNING and entry.checked:
         state.ripe.add(job.job_id)
+        want_lease(state, entry)
     else:
         state.ripe.discard(job.job_id)
+        entry.rank = None
         cancel_leases(state, out, entry)
     if job.state.final:
         del state.entries[job.job_id]
@@ -118,8 +128,26 @@ def cancel_leases(state: State, out: Outbox, entry: Entry) -> None:
     for lease_id in sorted(entry.leases):
         lease = state.leases[lease_id]
         if not lease.cancelled:
-            state.leases[lease_id] = replace(lease, cancelled=True)
+            count_as_stopping(state, lease)
             out.command(CancelLease(lease.worker_id, lease_id))
+
+
+def count_as_stopping(state: State, lease: Lease) -> None:
+    """The device is about to stop this lease: its place is free for another."""
+    state.leases[lease.lease_id] = replace(lease, cancelled=True)
+    state.workers[lease.worker_id].devices[lease.device_id].book(lease, -1)
+
+
+def want_lease(state: State, entry: Entry) -> None:
+    """Put a ripe job where its rank belongs; to be called whenever something of it that ranks has changed."""
+    job = entry.job
+    assert job.work is not None
+    assert state.head is not None
+    zeros = zeros_needed(job.work, state.head.height)
+    rank = (int(job.request.priority), len(entry.leases), zeros, job.created_at, job.job_id)
+    if entry.rank != rank:
+        entry.rank = rank
+        heapq.heappush(state.queue, (rank, job.job_id))
 
 
 def look_again(state: State, entry: Entry, height: int) -> None:

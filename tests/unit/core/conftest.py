@@ -52,7 +52,7 @@ class Play:
         self.height, self.now = height, self.now + 5.0 * max(1, gap)
         return self.tell(BlockCommitted(self.now, height, self.now))
 
-    def join(self, worker_id: str = "w_1", rate: float = 1e6, devices: int = 1) -> list[Command]:
+    def join(self, worker_id: str = "w_1", rate: float = 1e4, devices: int = 1) -> list[Command]:
         offers = tuple(DeviceOffer(DeviceInfo(f"cpu{i}", "test", EngineKind.CPU, "none"), rate) for i in range(devices))
         return self.tell(WorkerJoined(self.now, worker_id, worker_id, "1", offers))
 
@@ -112,6 +112,15 @@ def check_invariants(machine: Machine) -> None:
     assert state.ripe <= state.entries.keys()
     held = [lease_id for w in state.workers.values() for d in w.devices.values() for lease_id in d.leases]
     assert sorted(held) == sorted(state.leases)
+    for worker in state.workers.values():
+        for device in worker.devices.values():
+            in_hand = [state.leases[lease_id] for lease_id in device.leases if not state.leases[lease_id].cancelled]
+            assert device.small == sum(lease.ends_with_hit for lease in in_hand)
+            assert device.large == len(in_hand) - device.small
+    for job_id in state.ripe:
+        entry = state.entries[job_id]
+        held_by_one = any(state.leases[lease_id].ends_with_hit for lease_id in entry.leases)
+        assert held_by_one or entry.job.request.max_hashes or (entry.rank, job_id) in state.queue, "a job is forgotten"
     open_ranges = [
         (
             lease.space.prefix,

@@ -78,9 +78,10 @@ class Histories(RuleBasedStateMachine):
     def move_anchor(self, object_id: str) -> None:
         self.anchors[object_id] = self.play.height - 190
 
-    @rule(worker=st.sampled_from(WORKERS), devices=st.integers(1, 3))
-    def join(self, worker: str, devices: int) -> None:
-        self.play.join(worker, rate=2000.0, devices=devices)
+    @rule(worker=st.sampled_from(WORKERS), devices=st.integers(1, 3), rate=st.sampled_from([2000.0, 20_000.0]))
+    def join(self, worker: str, devices: int, rate: float) -> None:
+        """At the higher rate, difficulty 2 is a small job."""
+        self.play.join(worker, rate=rate, devices=devices)
 
     @rule(worker=st.sampled_from(WORKERS))
     def lose(self, worker: str) -> None:

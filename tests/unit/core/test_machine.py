@@ -39,6 +39,7 @@ from coordinator.core.events import (
 from coordinator.core.job import JobState, Transaction, TransactionState
 from coordinator.core.lease import Lease
 from coordinator.core.machine import SILENCE_LIMIT_SECONDS
+from coordinator.core.roster import SMALL_LEASES_PER_DEVICE
 from hashfleet.action import Action, Work
 from hashfleet.errors import JobFinal, JobNotFound
 from hashfleet.job_request import JobRequest, Priority
@@ -338,8 +339,8 @@ def test_a_failing_device_rests(play: Play, running: Running) -> None:
     lease = running()
     play.tell(LeaseEnded(play.now, "w_1", lease.lease_id, 0, LeaseEnd.FAILED, "hung"))
     assert len(play.machine.state.workers["w_1"].devices["cpu0"].leases) == 1
-    play.now += 60
-    assert grants(play.tell(WorkerHeard(play.now, "w_1")))
+    play.now += 14
+    assert grants(play.tell(Ticked(play.now)))
 
 
 def test_nobody_can_report_on_another_workers_lease(play: Play, running: Running) -> None:
@@ -358,9 +359,9 @@ def test_progress_never_goes_backwards(play: Play, running: Running) -> None:
 
 def test_a_lease_is_sized_to_seconds_of_the_devices_rate(play: Play, work: Work) -> None:
     play.block(1175)
-    play.join(rate=2e6)
+    play.join(rate=2e4)
     play.submit(work)
-    assert grants(play.read(work))[0].range.count == 10_000_000
+    assert grants(play.read(work))[0].range.count == 100_000
 
 
 def test_jobs_nobody_works_on_go_before_helping_with_a_job(play: Play, work: Work) -> None:
@@ -380,6 +381,59 @@ def test_critical_jobs_go_first(play: Play, work: Work) -> None:
         play.read(one, job_id)
     play.tell(PriorityRequested(play.now, "pow_2", Priority.CRITICAL))
     assert grants(play.join())[0].job_id == "pow_2"
+
+
+# ---- small jobs ---------------------------------------------------------------------------------------------------
+
+
+def many_small_jobs(play: Play, count: int) -> list[Lease]:
+    """Jobs that the device expects to solve in a millisecond or so, all ripe before it joins."""
+    play.block(1195)
+    for n in range(count):
+        work = Work(Action.BUILD, f"5-{n}", anchor=1000, range=200)
+        play.submit(work, f"pow_{n}")
+        play.read(work, f"pow_{n}")
+    return grants(play.join(rate=1e7))
+
+
+def test_many_small_jobs_are_in_hand_of_one_device_each_with_one_lease(play: Play) -> None:
+    leases = many_small_jobs(play, 40)
+    assert sorted(lease.job_id for lease in leases) == sorted(f"pow_{n}" for n in range(40))
+    assert all(lease.ends_with_hit for lease in leases)
+
+
+def test_the_small_jobs_in_hand_are_bounded(play: Play) -> None:
+    assert len(many_small_jobs(play, SMALL_LEASES_PER_DEVICE + 50)) == SMALL_LEASES_PER_DEVICE
+
+
+def test_a_solved_small_job_needs_no_cancel_and_makes_room_for_the_next(play: Play) -> None:
+    lease = many_small_jobs(play, SMALL_LEASES_PER_DEVICE + 50)[0]
+    commands = play.hit(lease, solve(lease, lease.zeros))
+    assert not of_kind(commands, CancelLease)
+    assert len(grants(commands)) == 1
+
+
+def test_a_small_job_that_was_missed_is_leased_again(play: Play) -> None:
+    lease = many_small_jobs(play, 1)[0]
+    ended = LeaseEnded(play.now, "w_1", lease.lease_id, lease.range.count, LeaseEnd.EXHAUSTED)
+    (again,) = grants(play.tell(ended))
+    assert again.job_id == lease.job_id
+    assert again.range.extranonce != lease.range.extranonce
+
+
+def test_small_jobs_ride_beside_a_large_one(play: Play, work: Work) -> None:
+    play.block(1100)
+    large = Work(Action.BUILD, "5-500", anchor=1000, range=200)
+    play.submit(large, "pow_large")
+    play.read(large, "pow_large")
+    play.block(1132)
+    play.read(large, "pow_large")
+    leases = grants(play.join(rate=1e6))
+    assert [lease.ends_with_hit for lease in leases] == [False, False]
+    small = Work(Action.BUILD, "5-501", anchor=932, range=200)
+    play.submit(small, "pow_small")
+    (lease,) = grants(play.read(small, "pow_small"))
+    assert (lease.job_id, lease.ends_with_hit) == ("pow_small", True)
 
 
 # ---- budget, cancel ----------------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ class Coordinator:
     channel: grpc.aio.Channel
 
     @contextlib.asynccontextmanager
-    async def worker(self, worker_id: str = "w_1", rate: float = 1e6) -> AsyncIterator[HandWorker]:
+    async def worker(self, worker_id: str = "w_1", rate: float = 1000.0) -> AsyncIterator[HandWorker]:
         stub = worker_service_pb2_grpc.WorkerServiceStub(self.channel)
         worker = HandWorker(stub.Connect())
         device = pb.Device(device_id="cpu", name="test", engine=pb.ENGINE_KIND_CPU, nominal_rate=rate)
