@@ -13,7 +13,7 @@ import logging
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -67,7 +67,7 @@ ROUND_EVENTS = 256
 #: Questions to the chain in flight at most.
 CHAIN_READS = 32
 #: Messages a worker may leave unread before its stream is closed.
-WORKER_BACKLOG = 1024
+WORKER_BACKLOG = 16_384
 TICK_SECONDS = 1.0
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 5.0
 
@@ -185,6 +185,13 @@ class Service:
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._inbox.put_nowait((event, done, read or (lambda: None)))
         return await done  # type: ignore[return-value]
+
+    async def apply_all(self, events: Sequence[Event]) -> None:
+        """Hand the core events that came together, in order; returns once all they changed is stored."""
+        for event in events[:-1]:
+            self._inbox.put_nowait((event, None, lambda: None))
+        if events:
+            await self.apply(events[-1])
 
     async def _pump(self) -> None:
         while True:

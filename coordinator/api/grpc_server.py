@@ -53,6 +53,8 @@ MAX_MESSAGE_BYTES = 1 << 20
 #: Seconds a stream may take to say hello.
 HELLO_SECONDS = 10.0
 PROGRESS_INTERVAL_SECONDS = 1.0
+#: Messages in one bundle, either way: some 150 bytes each.
+MAX_BUNDLE = 256
 
 _STATUS = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
@@ -202,7 +204,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         try:
             await self._service.apply(joined)
             while (command := await session.outgoing.get()) is not None:
-                yield _response(command)
+                yield _bundled([command, *_queued(session)])
             if session.reason:
                 yield worker_service_pb2.ConnectResponse(drain=worker_service_pb2.Drain(reason=session.reason))
         finally:
@@ -217,13 +219,36 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         """Feed the core with what the worker says until it hangs up; then end the session."""
         try:
             async for message in requests:
-                await self._service.apply(worker_event(message, session.worker_id, time.time()))
+                said = message.bundle.messages if message.WhichOneof("message") == "bundle" else [message]
+                if len(said) > MAX_BUNDLE:
+                    raise InvalidInput(f"a bundle holds {len(said)} messages; the most is {MAX_BUNDLE}")
+                now = time.time()
+                await self._service.apply_all([worker_event(one, session.worker_id, now) for one in said])
         except InvalidInput as error:
             session.end(str(error))
         except grpc.aio.UsageError:  # the stream is over
             session.end("")
         else:
             session.end("")
+
+
+def _queued(session: WorkerSession) -> list[WorkerCommand]:
+    """What is queued besides, up to a bundle; the end of the stream stays in the queue."""
+    more: list[WorkerCommand] = []
+    while len(more) < MAX_BUNDLE - 1 and not session.outgoing.empty():
+        command = session.outgoing.get_nowait()
+        if command is None:
+            session.end(session.reason)  # after what was queued before it
+            break
+        more.append(command)
+    return more
+
+
+def _bundled(commands: list[WorkerCommand]) -> worker_service_pb2.ConnectResponse:
+    if len(commands) == 1:
+        return _response(commands[0])
+    bundle = worker_service_pb2.CoordinatorBundle(messages=map(_response, commands))
+    return worker_service_pb2.ConnectResponse(bundle=bundle)
 
 
 def _response(command: WorkerCommand) -> worker_service_pb2.ConnectResponse:

@@ -122,20 +122,23 @@ class HandWorker:
     """A worker that a test plays by hand."""
 
     stream: grpc.aio.StreamStreamCall  # type: ignore[type-arg]
-    said: list[pb.ConnectResponse] = field(default_factory=list)
+    _unheard: list[pb.ConnectResponse] = field(default_factory=list)
 
     async def say(self, **message: object) -> None:
         await self.stream.write(pb.ConnectRequest(**message))  # type: ignore[arg-type]
 
     async def hear(self, kind: str) -> pb.ConnectResponse:
-        """The next message of this kind; others are kept in `said`."""
+        """The next message of this kind; others are kept to be heard later."""
         async with asyncio.timeout(10):
             while True:
+                for message in self._unheard:
+                    if message.WhichOneof("message") == kind:
+                        self._unheard.remove(message)
+                        return message
                 message = await self.stream.read()
                 assert message is not grpc.aio.EOF, "the coordinator ended the stream"
-                if message.WhichOneof("message") == kind:
-                    return message
-                self.said.append(message)
+                together = message.bundle.messages if message.WhichOneof("message") == "bundle" else [message]
+                self._unheard += together
 
     async def ended(self) -> list[pb.ConnectResponse]:
         """What comes until the coordinator ends the stream."""

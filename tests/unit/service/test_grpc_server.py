@@ -170,6 +170,37 @@ async def test_a_worker_that_talks_nonsense_is_sent_away_with_the_reason(
         assert (await worker.ended())[-1].drain.reason
 
 
+async def test_many_small_leases_come_in_one_bundle(coordinator: Coordinator) -> None:
+    jobs = JobServiceStub(coordinator.channel)
+    for n in range(1, 6):
+        await jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec(f"5-{n}")))
+    async with coordinator.worker(rate=1e8) as worker:
+        message = await worker.stream.read()
+        leases = [one.lease for one in message.bundle.messages]
+        assert len({lease.job_id for lease in leases}) == 5
+        assert all(lease.ends_with_hit for lease in leases)
+
+
+async def test_what_comes_in_one_bundle_is_taken_in_order(coordinator: Coordinator) -> None:
+    await JobServiceStub(coordinator.channel).SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec()))
+    async with coordinator.worker() as worker:
+        lease = (await worker.hear("lease")).lease
+        progress = [pb.LeaseProgress(lease_id=lease.lease_id, done=done, hash_rate=1e3) for done in (10, 20, 30)]
+        await worker.say(bundle=pb.WorkerBundle(messages=[pb.ConnectRequest(progress=one) for one in progress]))
+        await worker.say(hit=pb.Hit(lease_id=lease.lease_id, job_id=lease.job_id, nonce="1"))
+        await worker.hear("verdict")
+    assert (await coordinator.service.job(lease.job_id)).job.hashes == 30
+
+
+async def test_a_bundle_too_large_and_a_bundle_in_a_bundle_are_refused(coordinator: Coordinator) -> None:
+    beat = pb.ConnectRequest(heartbeat=pb.Heartbeat())
+    nested = pb.ConnectRequest(bundle=pb.WorkerBundle(messages=[beat]))
+    for messages in ([beat] * 257, [nested]):
+        async with coordinator.worker() as worker:
+            await worker.say(bundle=pb.WorkerBundle(messages=messages))
+            assert (await worker.ended())[-1].drain.reason
+
+
 async def test_a_worker_reports_on_its_leases_only(coordinator: Coordinator) -> None:
     await JobServiceStub(coordinator.channel).SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec()))
     async with coordinator.worker("w_1") as worker, coordinator.worker("w_2") as other:
