@@ -60,15 +60,16 @@ __constant const word32 NUMBERS[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
         LANE_ROUND(b, c, d, e, f, g, h, a, WORD((i) + 7));     \
     } while (0)
 
-/* state = its a..h after rounds 0 to `rounds` of these words, constants included. If the last word is not yet whole,
- * what is missing need only be added to each of a and e. `rounds` is a constant. */
+/* state = its a..h after rounds 0 to rounds - 1 of these words, constants included, and round `rounds` without its word,
+ * which is then missing in a and in e. `rounds` is a constant. */
 static inline void begin_rounds(vector32 state[8], const vector32 words[16], const int rounds)
 {
     vector32 a = state[0], b = state[1], c = state[2], d = state[3];
     vector32 e = state[4], f = state[5], g = state[6], h = state[7];
 #pragma unroll
     for (int i = 0; i <= rounds; i++) {
-        vector32 t1 = h + words[i] + BIG_SIGMA1(e) + CHOOSE(e, f, g);
+        vector32 word = i < rounds ? words[i] : (vector32)(ROUND_CONSTANTS[i]);
+        vector32 t1 = h + word + BIG_SIGMA1(e) + CHOOSE(e, f, g);
         vector32 t2 = BIG_SIGMA0(a) + MAJORITY(a, b, c);
         h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
     }
@@ -139,7 +140,7 @@ static inline void report_lanes(const vector32 masked, const word32 tail, const 
         const word32 end_tail, const word32 tails_per_item, const word32 mask, const word32 capacity,         \
         __global word32 *restrict found
 
-/* Shape T. The table has a row of 52 words per tail: message word + round constant of rounds 12 to 63 of the last block.
+/* Shape T. The table has a row of 52 words per tail: word 12 of the last block, then word + constant of rounds 13 to 63.
  *
  * Per hash 51 rounds remain and no schedule: 815 vector operations on AVX-512, where rotate, choose, majority and
  * three-input exclusive or are one each.
@@ -167,7 +168,6 @@ __kernel void search_shared(LANE_ARGUMENTS)
 #pragma unroll
     for (int i = 0; i < 12; i++)
         words[i] = FILLER + ROUND_CONSTANTS[i];
-    words[12] = 0u;
     begin_rounds(state, words, 12);
 
     const word32 begin = first_tail + (word32)get_global_id(1) * tails_per_item;

@@ -37,7 +37,6 @@ __kernel void SEARCH_SHORT(LANE_ARGUMENTS)
 #pragma unroll
     for (int i = 0; i < VARYING + 13; i++)
         fixed[i] += VARIES(i) ? 0u : ROUND_CONSTANTS[i];
-    fixed[VARYING] = ROUND_CONSTANTS[VARYING];
     begin_rounds(state, fixed, VARYING);
 
     const word32 begin = first_tail + (word32)get_global_id(1) * tails_per_item;
