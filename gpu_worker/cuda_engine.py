@@ -1,7 +1,15 @@
 """NVIDIA GPUs through CuPy: the kernels are compiled by NVRTC when the engine is opened.
 
-What bounds them, counted by `tools/count_sass.py` from the machine code for sm_90 (nothing here is a measured rate; the
-bench does that on a GPU): the ALU pipe, with @COUNTS@
+What bounds them is the ALU pipe, with 64 lanes a multiprocessor. `tools/count_sass.py` counts its slots per hash in the
+machine code for sm_90, and from that the limit of an H100 SXM (132 multiprocessors at 1.98 GHz)::
+
+    shape T             514 (489, 463 with rotations multiplied)       32.5 (34.2, 36.1) GH/s
+    shape S, word 12    781 (756, 730)                                 21.4 (22.1, 22.9) GH/s
+    shape S, word 13    763 (739, 713)                                 21.9 (22.6, 23.5) GH/s
+    plain, one block    1349                                           12.4 GH/s
+    plain, two blocks   2645                                            6.3 GH/s
+
+These are counts, not rates: `make bench` measures on the GPU that is there.
 
 Two launches are queued at any time, on streams of their own, so that the device goes on while the host looks at what a
 launch found and while the last blocks of a launch leave multiprocessors idle.

@@ -7,7 +7,7 @@
  *
  * Some of the rotations can follow: (x * 2^30) has x << 30 in its lower and x >> 2 in its upper word, and their sum is
  * the rotation by 2. BIG_SIGMA0 written as rotr(y, 2) with y = x ^ rotr(x, 11) ^ rotr(x, 20) thus costs an ALU slot less
- * and three multiply-add slots more (a 64-bit product takes two). Whether that pays depends on the chip: the host
+ * and three multiply-add slots more (if, as we assume, a 64-bit product takes two). Whether that pays depends on the chip: the host
  * compiles MULTIPLIED_OF_FOUR = 0, 1 .. 4 (in how many of four rounds it is done) and keeps what measures fastest.
  */
 #ifndef MULTIPLIED_OF_FOUR
