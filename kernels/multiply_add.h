@@ -7,8 +7,9 @@
  *
  * Some of the rotations can follow: (x * 2^30) has x << 30 in its lower and x >> 2 in its upper word, and their sum is
  * the rotation by 2. BIG_SIGMA0 written as rotr(y, 2) with y = x ^ rotr(x, 11) ^ rotr(x, 20) thus costs an ALU slot less
- * and three multiply-add slots more (if, as we assume, a 64-bit product takes two). Whether that pays depends on the chip: the host
- * compiles MULTIPLIED_OF_FOUR = 0, 1 .. 4 (in how many of four rounds it is done) and keeps what measures fastest.
+ * and three multiply-add slots more, if a 64-bit product takes two, as we assume. Whether that pays depends on the chip:
+ * the host compiles several MULTIPLIED_OF_FOUR (in how many of four rounds it is done, 0 to 4) and keeps the one that
+ * measures fastest.
  */
 #ifndef MULTIPLIED_OF_FOUR
 #define MULTIPLIED_OF_FOUR 0

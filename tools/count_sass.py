@@ -8,9 +8,9 @@ The bound is that of the busiest pipe, per multiprocessor (SM) and clock:
     ALU            shifts, logic, comparisons, adds that are not multiply-adds: 64 lanes
     multiply-add   IMAD: 64 lanes; a 64-bit product (IMAD.WIDE, IMAD.HI) is taken to occupy two slots
     issue          every instruction: 4 warps of 32 lanes
-as NVIDIA's tables of arithmetic throughput have it for compute capability 8.0 to 9.0; the two slots of a 64-bit product
-are an assumption (MULTIPLIED_OF_FOUR = 0 makes none). It is a limit and no measurement: latency, memory and clocks below
-the highest only make it less. From 10.0 on adds are not bound to the ALU pipe, so the limit may be higher there.
+as NVIDIA's tables of arithmetic throughput have it for compute capability 8.0 to 9.0; the two slots of a 64-bit
+product are an assumption (MULTIPLIED_OF_FOUR = 0 makes none). It is a limit and no measurement: latency, memory and
+clocks below the highest only make it less. From 10.0 on adds are not bound to the ALU pipe: the limit may be higher.
 """
 
 from __future__ import annotations
