@@ -24,9 +24,9 @@ from gpu_worker.deadline import wait_until
 from gpu_worker.hit_buffer import HIT_CAPACITY, MAX_LAUNCH, all_hits, largest_launch
 from gpu_worker.kernel_parameters import blocks_to_hash, digest_masks, kernel_parameters
 from gpu_worker.kernel_source import ENTRY_POINTS, opencl_lane_source, opencl_source
-from hashfleet.batches import BatchSize, check_search
+from hashfleet.batches import BatchSize, check_search, search_each
 from hashfleet.difficulty import MAX_DIFFICULTY
-from hashfleet.engine import Batch, DeviceInfo, EngineKind
+from hashfleet.engine import Batch, DeviceInfo, EngineKind, Found, Search
 from hashfleet.errors import EngineError, EngineUnavailable
 from hashfleet.message import BLOCK_BYTES, NonceSpace
 from hashfleet.proof import verify
@@ -206,6 +206,10 @@ class OpenClEngine:
             raise self._broken(error) from error
         return self._batches(task, start, start + count)
 
+    def search_many(self, searches: Sequence[Search]) -> Iterator[Found]:
+        """See `hashfleet.engine.HashEngine.search_many`."""
+        return search_each(self, searches)
+
     def close(self) -> None:
         """Free the device, when it has done what it was asked; a second call does nothing."""
         if self._failure is not None:
@@ -270,8 +274,8 @@ class OpenClEngine:
             across = _whole(-(-stretch.lanes // self._width), group)
             down = -(-(stretch.end_tail - stretch.first_tail) // self._tails_per_item)
             numbers = (stretch.skip, stretch.count, stretch.first_tail, stretch.end_tail, self._tails_per_item)
-            arguments = (np.uint64(stretch.first_lane), *(np.uint32(number) for number in numbers), mask)
-            return (across, down), (group, 1), (parameters, table, *arguments)
+            words = [np.uint32(number) for number in numbers]
+            return (across, down), (group, 1), (parameters, table, np.uint64(stretch.first_lane), *words, mask)
 
         def confirm(counter: int) -> bool:
             return zeros <= _TESTED_ZEROS or verify(space.prefix, space.nonce(counter)).zeros >= zeros
@@ -397,8 +401,7 @@ class OpenClEngine:
 def _next_count(task: _Task, at: int, end: int) -> int:
     count = min(task.size.nonces, task.most, end - at)
     # Not at the cost of halving a short launch, and not at the range's end.
-    whole = count if count < 2 * task.unit or at + count == end else count - (at + count) % task.unit
-    return whole
+    return count if count < 2 * task.unit or at + count == end else count - (at + count) % task.unit
 
 
 def _whole(items: int, group: int) -> int:

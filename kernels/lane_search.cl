@@ -61,13 +61,16 @@ __constant const word32 NUMBERS[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
     } while (0)
 
 /* state = its a..h after rounds 0 to rounds - 1 of these words, constants included, and round `rounds` without its word,
- * which is then missing in a and in e. `rounds` is a constant. */
+ * which is then missing in a and in e. `rounds` is a constant below LAST_WORDS; so is the loop's end, for the unrolling. */
+#define LAST_WORDS 14
 static inline void begin_rounds(vector32 state[8], const vector32 words[16], const int rounds)
 {
     vector32 a = state[0], b = state[1], c = state[2], d = state[3];
     vector32 e = state[4], f = state[5], g = state[6], h = state[7];
 #pragma unroll
-    for (int i = 0; i <= rounds; i++) {
+    for (int i = 0; i < LAST_WORDS; i++) {
+        if (i > rounds)
+            continue;
         vector32 word = i < rounds ? words[i] : (vector32)(ROUND_CONSTANTS[i]);
         vector32 t1 = h + word + BIG_SIGMA1(e) + CHOOSE(e, f, g);
         vector32 t2 = BIG_SIGMA0(a) + MAJORITY(a, b, c);

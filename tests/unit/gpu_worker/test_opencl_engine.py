@@ -6,12 +6,43 @@ from collections.abc import Iterator
 
 import pytest
 
+from gpu_worker import opencl_engine
 from gpu_worker.discovery import find_devices
-from gpu_worker.opencl_engine import OpenClEngine
-from hashfleet.errors import EngineError, EngineUnavailable
+from gpu_worker.opencl_engine import IN_FLIGHT, VECTOR_WIDTHS, OpenClEngine, vector_width
+from hashfleet.batches import BatchSize
+from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
 from hashfleet.message import NonceSpace
 
 SPACE = NonceSpace(b"5-1MINE7NONCE", "", 12)
+#: Shapes T and S; which is which is asserted where it matters.
+SHARED = NonceSpace(b"5-28BUILD679575NONCE", "0" * 28 + "41720300", 12, 48)
+SHORT = NonceSpace(b"5-28BUILD679575NONCE", "00000000417203000017", 12)
+
+
+class Launches:
+    """Stands before the driver: which launches of kernels there were, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import pyopencl as cl
+
+        self.events: list[cl.Event] = []
+        self.grids: list[tuple[int, ...]] = []
+        self.waited_for: list[list[cl.Event]] = []
+        enqueue = cl.enqueue_nd_range_kernel
+
+        def noted(
+            queue: cl.CommandQueue,
+            kernel: cl.Kernel,
+            grid: tuple[int, ...],
+            group: tuple[int, ...],
+            wait_for: list[cl.Event],
+        ) -> cl.Event:
+            self.grids.append(grid)
+            self.waited_for.append(wait_for)
+            self.events.append(enqueue(queue, kernel, grid, group, wait_for=wait_for))
+            return self.events[-1]
+
+        monkeypatch.setattr(cl, "enqueue_nd_range_kernel", noted)
 
 
 @pytest.fixture
@@ -50,7 +81,7 @@ def test_an_engine_that_has_failed_stays_failed(engine: OpenClEngine, monkeypatc
 def test_an_error_of_the_driver_is_an_engine_error(engine: OpenClEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     import pyopencl as cl
 
-    def refuse(*arguments: object) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
         raise cl.RuntimeError("clEnqueueNDRangeKernel failed: OUT_OF_RESOURCES\nmore")
 
     monkeypatch.setattr(cl, "enqueue_nd_range_kernel", refuse)
@@ -62,7 +93,7 @@ def test_a_launch_that_ends_in_error_is_an_engine_error(engine: OpenClEngine, mo
     class Failed:
         command_execution_status = -5
 
-    monkeypatch.setattr("pyopencl.enqueue_nd_range_kernel", lambda *arguments: Failed())
+    monkeypatch.setattr("pyopencl.enqueue_nd_range_kernel", lambda *arguments, **options: Failed())
     with pytest.raises(EngineError, match="OpenCL error -5"):
         next(engine.search(SPACE, 0, 1000, 4))
 
@@ -74,3 +105,127 @@ def test_a_kernel_that_does_not_compile_makes_the_engine_unavailable(
     platform, device = engine.device.device_id.removeprefix("opencl:").split(".")
     with pytest.raises(EngineUnavailable, match=f"{engine.device.device_id} cannot be used"):
         OpenClEngine(int(platform), int(device))
+
+
+@pytest.mark.parametrize(
+    ("is_cpu", "native", "width"),
+    [(True, 16, 16), (True, 8, 8), (True, 4, 4), (True, 1, 1), (True, 0, 1), (True, 6, 4), (True, 32, 16),
+     (False, 1, 1), (False, 4, 1)],
+)  # fmt: skip
+def test_a_work_item_is_as_wide_as_a_cpus_vectors_and_one_nonce_wide_on_a_gpu(
+    is_cpu: bool, native: int, width: int
+) -> None:
+    assert vector_width(is_cpu, native) == width
+    assert width in VECTOR_WIDTHS
+
+
+def test_the_next_launch_is_queued_before_a_batch_is_handed_over(
+    engine: OpenClEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launches = Launches(monkeypatch)
+    batches = engine.search(SHARED, 0, SHARED.capacity, 64)
+    for taken in range(1, 5):
+        next(batches)
+        assert len(launches.events) == taken + IN_FLIGHT - 1
+
+
+def test_launches_run_one_after_the_other(engine: OpenClEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    launches = Launches(monkeypatch)
+    batches = engine.search(SHORT, 0, SHORT.capacity, 64)
+    for _ in range(4):
+        next(batches)
+
+    assert launches.waited_for[1:] == [[event] for event in launches.events[:-1]]
+
+
+def test_a_closed_search_launches_no_more_and_lets_the_next_one_begin(
+    engine: OpenClEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launches = Launches(monkeypatch)
+    batches = engine.search(SHARED, 0, SHARED.capacity, 64)
+    next(batches)
+    launched = len(launches.events)
+    batches.close()  # type: ignore[attr-defined]
+    assert len(launches.events) == launched
+
+    (batch,) = engine.search(SHARED, 5, 10, 1)
+    assert (batch.start, batch.count) == (5, 10)
+    assert len(launches.events) == launched + 1
+
+
+def test_closing_the_engine_waits_for_the_launches_in_flight(
+    engine: OpenClEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launches = Launches(monkeypatch)
+    next(engine.search(SHARED, 0, SHARED.capacity, 64))
+    engine.close()
+
+    assert len(launches.events) == IN_FLIGHT
+    assert all(event.command_execution_status == 0 for event in launches.events)
+
+
+def test_searches_that_take_turns_do_not_share_their_hits(engine: OpenClEngine) -> None:
+    alone = {space: [b.hits for b in engine.search(space, 123, 60_000, 2)] for space in (SHARED, SHORT, SPACE)}
+    wanted = {space: [hit for hits in batches for hit in hits] for space, batches in alone.items()}
+    found: dict[NonceSpace, list[int]] = {space: [] for space in wanted}
+    engine._sizes = {name: BatchSize(4_000, 4_000) for name in engine._kernels}
+    turns = {space: engine.search(space, 123, 60_000, 2) for space in found}
+    while turns:
+        for space, batches in list(turns.items()):
+            batch = next(batches, None)
+            if batch is None:
+                del turns[space]
+            else:
+                found[space] += batch.hits
+
+    assert all(wanted.values())
+    assert found == wanted
+
+
+@pytest.mark.parametrize("space", [SHARED, SHORT], ids=["T", "S"])
+def test_batches_end_where_whole_vectors_of_lanes_end(engine: OpenClEngine, space: NonceSpace) -> None:
+    unit = 10_000 * engine.width * engine._lane_group
+    for name in engine._sizes:
+        engine._sizes[name] = BatchSize(3 * unit - 1, 3 * unit - 1)
+    batches = list(engine.search(space, 4_711, 9 * unit, 6))
+
+    assert len(batches) > 3
+    assert all((batch.start + batch.count) % unit == 0 for batch in batches[:-1])
+
+
+@pytest.mark.parametrize("space", [SHARED, SHORT], ids=["T", "S"])
+def test_a_range_within_a_lane_costs_no_other_tails(
+    engine: OpenClEngine, space: NonceSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launches = Launches(monkeypatch)
+    monkeypatch.setattr(engine, "_tails_per_item", 100)
+    list(engine.search(space, 4_711, 150, 3))
+    list(engine.search(space, 4_711, 15_000, 3))
+
+    assert launches.grids == [(engine._lane_group, 2), (engine._lane_group, 100)]
+
+
+def test_spaces_of_one_length_share_a_table_and_other_lengths_do_not(engine: OpenClEngine) -> None:
+    kept = len(engine._tables)
+    longer = NonceSpace(b"x" * 192 + SHARED.prefix, SHARED.extranonce, SHARED.counter_digits, SHARED.filler_digits)
+    for space in (SHARED, NonceSpace(b"9-28BUILD679575NONCE", SHARED.extranonce, 12, 48)):
+        list(engine.search(space, 0, 10, 1))
+    assert len(engine._tables) <= kept + 1
+
+    before = len(engine._tables)
+    list(engine.search(longer, 0, 10, 1))
+    assert len(engine._tables) == before + 1
+
+
+def test_tables_of_many_lengths_do_not_pile_up(engine: OpenClEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opencl_engine, "_TABLES_KEPT", 2)
+    for blocks in range(4):
+        space = NonceSpace(b"x" * (64 * blocks) + SHARED.prefix, SHARED.extranonce, 12, 48)
+        list(engine.search(space, 0, 10, 1))
+
+    assert len(engine._tables) == 2
+
+
+def test_a_counter_in_two_pieces_that_is_not_shape_t_is_refused(engine: OpenClEngine) -> None:
+    with pytest.raises(InvalidInput, match="two pieces"):
+        engine.search(NonceSpace(b"p", "1", 9, 7), 0, 10, 1)
