@@ -29,6 +29,7 @@ import numpy as np
 
 from gpu_worker.cuda_kernels import (
     GROUP_SIZE,
+    TAILS_PER_THREAD,
     LaneProgram,
     Words,
     lane_arguments,
@@ -39,9 +40,9 @@ from gpu_worker.deadline import wait_until
 from gpu_worker.hit_buffer import HIT_CAPACITY, MAX_LAUNCH, all_hits, largest_launch
 from gpu_worker.kernel_parameters import blocks_to_hash, kernel_parameters
 from gpu_worker.kernel_source import CUDA_LANE_KERNELS, ENTRY_POINTS, cuda_source
-from hashfleet.batches import BatchSize, check_search
+from hashfleet.batches import BatchSize, check_search, search_each
 from hashfleet.difficulty import MAX_DIFFICULTY
-from hashfleet.engine import Batch, DeviceInfo, EngineKind
+from hashfleet.engine import Batch, DeviceInfo, EngineKind, Found, Search
 from hashfleet.errors import EngineError, EngineUnavailable
 from hashfleet.message import MAX_COUNTER_DIGITS, NonceSpace, lay_out
 from hashfleet.proof import MAX_NONCE_DIGITS, verify
@@ -103,6 +104,8 @@ class _Task:
     """A search, ready to be launched piece by piece."""
 
     kernel: Any
+    #: What this kernel has learnt about the device's speed.
+    size: BatchSize
     #: call(start, count): how that stretch is launched.
     call: Callable[[int, int], _Call]
     #: Nonces per lane; batches end where a lane does. 1 for the kernels that know no lanes.
@@ -142,11 +145,25 @@ class CudaEngine:
     (A CUDA context that has once reported an error reports it for ever.)
     """
 
-    def __init__(self, index: int, *, hit_capacity: int = HIT_CAPACITY, time_limit: float = 30.0) -> None:
+    def __init__(
+        self,
+        index: int,
+        *,
+        hit_capacity: int = HIT_CAPACITY,
+        time_limit: float = 30.0,
+        group_size: int = GROUP_SIZE,
+        tails_per_thread: int = TAILS_PER_THREAD,
+        in_flight: int = IN_FLIGHT,
+        multiplied_of_four: int | None = None,
+    ) -> None:
         """Open CUDA device number `index` and compile the kernels for it: seconds the first time, then cached.
 
-        `hit_capacity` is the size of the hit buffer, `time_limit` how many seconds a launch may take. Raises
-        EngineUnavailable if there is no such device or the kernels do not compile, EngineError if it does not answer.
+        `hit_capacity` is the size of the hit buffer, `time_limit` how many seconds a launch may take. The others are
+        for tuning: threads per block (up to GROUP_SIZE, a multiple of 32) and tails per thread of the kernels for the
+        two shapes, launches queued at a time, and one of MULTIPLIED_OF_FOUR; None times these and keeps the fastest.
+
+        Raises EngineUnavailable if there is no such device or the kernels do not compile, EngineError if it does not
+        answer.
         """
         cupy = import_cupy()
         self._cupy = cupy
@@ -154,7 +171,11 @@ class CudaEngine:
         self._errors: tuple[type[Exception], ...] = (RuntimeError, MemoryError, cupy.cuda.compiler.CompileException)
         self._capacity = hit_capacity
         self._time_limit = time_limit
-        self._size = BatchSize(_FIRST_BATCH, MAX_LAUNCH)
+        self._group_size = group_size
+        self._tails_per_thread = tails_per_thread
+        self._in_flight = in_flight
+        names = (*ENTRY_POINTS.values(), *CUDA_LANE_KERNELS)
+        self._sizes = {name: BatchSize(_FIRST_BATCH, MAX_LAUNCH) for name in names}
         self._tables: OrderedDict[tuple[str, bytes], Any] = OrderedDict()
         self._slots: list[_Slot] = []
         self._flights: list[_Flight] = []
@@ -167,9 +188,9 @@ class CudaEngine:
             self._gpu = cupy.cuda.Device(index)
             with self._gpu:
                 self._uploads = cupy.cuda.Stream(non_blocking=True)
-                variants = [self._compiled(multiplied) for multiplied in MULTIPLIED_OF_FOUR]
-                self._kernels = variants[0]
-                self._slots = [self._new_slot() for _ in range(IN_FLIGHT)]
+                tried = MULTIPLIED_OF_FOUR if multiplied_of_four is None else (multiplied_of_four,)
+                variants = {multiplied: self._compiled(multiplied) for multiplied in tried}
+                self._slots = [self._new_slot() for _ in range(in_flight)]
             self._kernels = self._fastest(variants)
         except self._errors as error:
             raise EngineUnavailable(f"cuda:{index} cannot be used: {_first_line(error)}") from error
@@ -192,6 +213,10 @@ class CudaEngine:
         except EngineError as error:
             raise self._failed(str(error)) from error
         return self._batches(task, start, start + count)
+
+    def search_many(self, searches: Sequence[Search]) -> Iterator[Found]:
+        """See `hashfleet.engine.HashEngine.search_many`."""
+        return search_each(self, searches)
 
     def close(self) -> None:
         """Free the device, when it has done what it was asked; a second call does nothing."""
@@ -217,7 +242,7 @@ class CudaEngine:
     def _compiled(self, multiplied: int) -> dict[str, Any]:
         options = (*COMPILE_OPTIONS, f"-DMULTIPLIED_OF_FOUR={multiplied}")
         module = self._cupy.RawModule(code=cuda_source(), options=options)
-        kernels = {name: module.get_function(name) for name in (*ENTRY_POINTS.values(), *CUDA_LANE_KERNELS)}
+        kernels = {name: module.get_function(name) for name in self._sizes}
         for kernel in kernels.values():
             kernel.compile()  # now, so that what does not compile is found out here
         return kernels
@@ -230,8 +255,9 @@ class CudaEngine:
         def call(start: int, count: int) -> _Call:
             return (-(-count // GROUP_SIZE),), (GROUP_SIZE,), (parameters, np.uint64(start), np.uint32(count))
 
-        kernel = self._kernels[ENTRY_POINTS[blocks_to_hash(blocks)]]
-        return _Task(kernel, call, 1, largest_launch(zeros, self._capacity), lambda counter: True)
+        name = ENTRY_POINTS[blocks_to_hash(blocks)]
+        most = largest_launch(zeros, self._capacity)
+        return _Task(self._kernels[name], self._sizes[name], call, 1, most, lambda counter: True)
 
     def _lane_task(self, program: LaneProgram, space: NonceSpace, zeros: int) -> _Task:
         """A thread per lane and piece of its tails, for the two shapes."""
@@ -243,12 +269,14 @@ class CudaEngine:
 
         def call(start: int, count: int) -> _Call:
             stretch = lane_stretch(start, count, tails)
-            return stretch.grid, (GROUP_SIZE,), (parameters, table, *stretch.arguments, *rest)
+            grid = stretch.grid(self._group_size, self._tails_per_thread)
+            return grid, (self._group_size,), (parameters, table, *stretch.arguments(self._tails_per_thread), *rest)
 
         def confirm(counter: int) -> bool:
             return zeros == tested or verify(space.prefix, space.nonce(counter)).zeros >= zeros
 
-        return _Task(self._kernels[program.kernel], call, tails, largest_launch(tested, self._capacity), confirm)
+        name, most = program.kernel, largest_launch(tested, self._capacity)
+        return _Task(self._kernels[name], self._sizes[name], call, tails, most, confirm)
 
     def _on_device(self, values: Words) -> Any:
         """A copy on the device, complete when this returns: launches are on other streams and do not wait for it."""
@@ -283,8 +311,8 @@ class CudaEngine:
         in_flight: deque[_Flight] = deque()
         try:
             while at < end or in_flight:
-                while at < end and len(in_flight) < IN_FLIGHT:
-                    count = self._next_count(task, at, end)
+                while at < end and len(in_flight) < self._in_flight:
+                    count = _next_count(task, at, end)
                     in_flight.append(self._launched(task, at, count))
                     at += count
                 hits = self._landed(task, in_flight[0])
@@ -292,11 +320,6 @@ class CudaEngine:
                 yield Batch(flight.start, flight.count, hits)
         finally:
             self._drain(in_flight)
-
-    def _next_count(self, task: _Task, at: int, end: int) -> int:
-        count = min(self._size.nonces, task.most, end - at)
-        # To end where a lane ends, so that no lane is hashed in two launches; unless that would halve a short launch.
-        return count if count < 2 * task.tails else count - (at + count) % task.tails
 
     def _launched(self, task: _Task, start: int, count: int) -> _Flight:
         self._check_usable()
@@ -322,7 +345,7 @@ class CudaEngine:
         self._check_usable()
         try:
             first = self._answer(flight)
-            self._size.learn(flight.count, self._seconds(flight))
+            task.size.learn(flight.count, self._seconds(flight))
 
             def launch(start: int, count: int) -> tuple[int, Sequence[int]]:
                 if (start, count) == (flight.start, flight.count):
@@ -386,19 +409,18 @@ class CudaEngine:
 
     # --- the choice among the variants
 
-    def _fastest(self, variants: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def _fastest(self, variants: dict[int, dict[str, Any]]) -> dict[str, Any]:
         """The variant that hashes shape T fastest on this device. What is faster there is so in shape S too."""
+        first = next(iter(variants.values()))
         if len(variants) == 1 or _TRIAL_SECONDS <= 0:
-            return variants[0]
-        rates = [self._trial(variant) for variant in variants]
-        best = max(range(len(variants)), key=rates.__getitem__)
+            return first
+        rates = {multiplied: self._trial(kernels) for multiplied, kernels in variants.items()}
+        best = max(rates, key=rates.__getitem__)
         logger.info(
             "%s hashes fastest with a rotation multiplied in %d of four rounds (%s GH/s)",
             self._device.device_id,
-            MULTIPLIED_OF_FOUR[best],
-            ", ".join(
-                f"{multiplied}: {rate / 1e9:.2f}" for multiplied, rate in zip(MULTIPLIED_OF_FOUR, rates, strict=True)
-            ),
+            best,
+            ", ".join(f"{multiplied}: {rate / 1e9:.2f}" for multiplied, rate in rates.items()),
         )
         return variants[best]
 
@@ -433,6 +455,12 @@ class CudaEngine:
     def _failed(self, why: str) -> EngineError:
         self._failure = why
         return EngineError(why)
+
+
+def _next_count(task: _Task, at: int, end: int) -> int:
+    count = min(task.size.nonces, task.most, end - at)
+    # To end where a lane ends, so that no lane is hashed in two launches; unless that would halve a short launch.
+    return count if count < 2 * task.tails or at + count == end else count - (at + count) % task.tails
 
 
 def _first_line(error: Exception) -> str:

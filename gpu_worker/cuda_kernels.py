@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from gpu_worker.kernel_parameters import digest_masks
 from hashfleet.message import LOW_DIGITS, ROUND_CONSTANTS, NonceSpace, SharedTemplate, ShortTemplate
 
-#: Threads per block: eight warps; the kernels are compiled for blocks of at most this size.
+#: Threads per block: eight warps; the CUDA kernels are compiled for blocks of at most this size.
 GROUP_SIZE = 256
 #: Tails that one thread tries. A thread first hashes its lane's block and begins the tail's, about two hashes' work:
 #: 0.4 % of 500. With more tails the last blocks of a launch would leave multiprocessors idle for longer.
-TAILS_PER_BLOCK = 500
+TAILS_PER_THREAD = 500
 #: The first word of the schedule that the tails' digits vary, in shape T.
 _FIRST_SHARED_ROUND = 12
 #: What the kernels multiply by: `Factors` in kernels/multiply_add.h.
@@ -42,15 +42,13 @@ class LaneStretch:
     first_tail: int
     end_tail: int
 
-    @property
-    def grid(self) -> tuple[int, int]:
+    def grid(self, group_size: int, tails_per_thread: int) -> tuple[int, int]:
         """Blocks: lanes by pieces of the tails."""
-        return -(-self.lanes // GROUP_SIZE), -(-(self.end_tail - self.first_tail) // TAILS_PER_BLOCK)
+        return -(-self.lanes // group_size), -(-(self.end_tail - self.first_tail) // tails_per_thread)
 
-    @property
-    def arguments(self) -> tuple[Any, ...]:
-        """The kernels' arguments in this order, each of the type that the kernel declares."""
-        rest = (self.lanes, self.skip, self.count, self.first_tail, self.end_tail, TAILS_PER_BLOCK)
+    def arguments(self, tails_per_thread: int) -> tuple[Any, ...]:
+        """The CUDA kernels' arguments in this order, each of the type that the kernel declares."""
+        rest = (self.lanes, self.skip, self.count, self.first_tail, self.end_tail, tails_per_thread)
         return np.uint64(self.first_lane), *(np.uint32(value) for value in rest)
 
 

@@ -115,18 +115,18 @@ DEVICE_FUNCTION void write_digits(word32 words[16], const int end, word64 value)
 
 /* Which nonces a launch hashes: all tails of the lanes first_lane .. first_lane + lanes - 1, less `skip` nonces of the
  * first lane and what lies `count` or more behind those. Only the tails first_tail .. end_tail - 1 are tried, in pieces
- * of tails_per_block. Grid: x the lanes, one thread each; y the pieces.
+ * of tails_per_thread. Grid: x the lanes, one thread each; y the pieces.
  *
  * Every thread goes through the same tails, so that a row of the table is read once per warp and nothing diverges. What
  * is hashed outside the stretch at its two ends is not reported. */
 struct Stretch {
     word64 first_lane;
     word32 lanes, skip, count;
-    word32 first_tail, end_tail, tails_per_block;
+    word32 first_tail, end_tail, tails_per_thread;
 };
 
-#define FIRST_TAIL(stretch) ((stretch).first_tail + blockIdx.y * (stretch).tails_per_block)
-#define END_TAIL(stretch) min(FIRST_TAIL(stretch) + (stretch).tails_per_block, (stretch).end_tail)
+#define FIRST_TAIL(stretch) ((stretch).first_tail + blockIdx.y * (stretch).tails_per_thread)
+#define END_TAIL(stretch) min(FIRST_TAIL(stretch) + (stretch).tails_per_thread, (stretch).end_tail)
 
 /* A thread's lane, counted from the stretch's first. */
 #define LANE_INDEX (blockIdx.x * blockDim.x + threadIdx.x)
@@ -149,7 +149,7 @@ DEVICE_FUNCTION void report_survivor(const Stretch stretch, const word32 tails_p
     extern "C" __global__ void __launch_bounds__(256)                                                              \
     NAME(const word32 *__restrict__ parameters, const ROW *__restrict__ table, const word64 first_lane,            \
          const word32 lanes, const word32 skip, const word32 count, const word32 first_tail, const word32 end_tail, \
-         const word32 tails_per_block, const word32 mask, const word32 one, const word32 up, const word32 capacity, \
+         const word32 tails_per_thread, const word32 mask, const word32 one, const word32 up, const word32 capacity, \
          word32 *found)
-#define LANE_STRETCH {first_lane, lanes, skip, count, first_tail, end_tail, tails_per_block}
+#define LANE_STRETCH {first_lane, lanes, skip, count, first_tail, end_tail, tails_per_thread}
 #define LANE_FACTORS {one, up}

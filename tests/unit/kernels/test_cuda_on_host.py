@@ -61,11 +61,11 @@ DRIVER = """
 #define RUN_LANES(entry, row)                                                                                      \\
     extern "C" void run_##entry(unsigned grid_x, unsigned grid_y, unsigned block, const unsigned *parameters,      \\
                                 const row *table, word64 first, unsigned lanes, unsigned skip, unsigned count,     \\
-                                unsigned first_tail, unsigned end_tail, unsigned tails_per_block, unsigned mask,   \\
+                                unsigned first_tail, unsigned end_tail, unsigned tails_per_thread, unsigned mask,   \\
                                 unsigned one, unsigned up, unsigned capacity, unsigned *found)                     \\
     {                                                                                                              \\
         FOR_EACH_THREAD(grid_x, grid_y, block)                                                                     \\
-            entry(parameters, table, first, lanes, skip, count, first_tail, end_tail, tails_per_block, mask, one,  \\
+            entry(parameters, table, first, lanes, skip, count, first_tail, end_tail, tails_per_thread, mask, one,  \\
                   up, capacity, found);                                                                            \\
     }
 RUN(search_one_block)
@@ -345,13 +345,10 @@ def test_shape_t_is_hashed_rightly_behind_every_prefix(gpu: HostGpu, prefix_byte
 
 @each_lane_kernel
 @pytest.mark.parametrize("option", [f"-DMULTIPLIED_OF_FOUR={multiplied}" for multiplied in MULTIPLIED_OF_FOUR])
-def test_every_variant_of_a_lane_kernel_finds_every_hit(
-    gpu: HostGpu, monkeypatch: pytest.MonkeyPatch, kernel: str, option: str
-) -> None:
-    monkeypatch.setattr(cuda_engine, "MULTIPLIED_OF_FOUR", (int(option[-1]),))
-    space = LANE_SPACES[kernel]
+def test_every_variant_of_a_lane_kernel_finds_every_hit(gpu: HostGpu, kernel: str, option: str) -> None:
+    engine, space = CudaEngine(0, multiplied_of_four=int(option[-1])), LANE_SPACES[kernel]
 
-    assert searched(CudaEngine(0), space, 8_765, 25_000, 2) == by_hashlib(space, 8_765, 25_000, 2)
+    assert searched(engine, space, 8_765, 25_000, 2) == by_hashlib(space, 8_765, 25_000, 2)
     assert {options[-1] for options in gpu.options} == {option}
 
 
@@ -431,6 +428,17 @@ def test_no_hit_of_a_lane_kernel_is_lost_when_the_hit_buffer_runs_over(gpu: Host
     space = LANE_SPACES[kernel]
 
     assert searched(CudaEngine(0, hit_capacity=2), space, 9_500, 1_500, 1) == by_hashlib(space, 9_500, 1_500, 1)
+
+
+@each_lane_kernel
+@pytest.mark.parametrize(("group_size", "tails_per_thread", "in_flight"), [(32, 7, 1), (64, 10_000, 3)])
+def test_other_launches_find_the_same_hits(
+    gpu: HostGpu, kernel: str, group_size: int, tails_per_thread: int, in_flight: int
+) -> None:
+    engine = CudaEngine(0, group_size=group_size, tails_per_thread=tails_per_thread, in_flight=in_flight)
+    space = LANE_SPACES[kernel]
+
+    assert searched(engine, space, 8_765, 150_000, 2) == by_hashlib(space, 8_765, 150_000, 2)
 
 
 def test_batches_end_where_a_lane_ends(gpu: HostGpu) -> None:
