@@ -27,19 +27,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gpu_worker.cuda_kernels import (
-    GROUP_SIZE,
-    TAILS_PER_THREAD,
-    LaneProgram,
-    Words,
-    lane_arguments,
-    lane_program,
-    lane_stretch,
-)
 from gpu_worker.deadline import wait_until
 from gpu_worker.hit_buffer import HIT_CAPACITY, MAX_LAUNCH, all_hits, largest_launch
-from gpu_worker.kernel_parameters import blocks_to_hash, kernel_parameters
+from gpu_worker.kernel_parameters import blocks_to_hash, digest_masks, kernel_parameters
 from gpu_worker.kernel_source import CUDA_LANE_KERNELS, ENTRY_POINTS, cuda_source
+from gpu_worker.lanes import LaneProgram, Words, lane_program, lane_stretch
 from hashfleet.batches import BatchSize, check_search, search_each
 from hashfleet.difficulty import MAX_DIFFICULTY
 from hashfleet.engine import Batch, DeviceInfo, EngineKind, Found, Search
@@ -52,6 +44,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Threads per block: eight warps, the most that the kernels for the two shapes are compiled for.
+GROUP_SIZE = 256
+#: Tails that one thread tries. A thread first hashes its lane's block and begins the tail's, about two hashes' work:
+#: 0.4 % of 500. With more tails the last blocks of a launch would leave multiprocessors idle for longer.
+TAILS_PER_THREAD = 500
+#: What the kernels multiply by: `Factors` in kernels/multiply_add.h.
+_ONE, _UP = 1, 2**30
 #: Nonces in the first batch: far below 1 ms on any GPU; it adapts from there.
 _FIRST_BATCH = 2**16
 #: Hits read back together with their count; more are a second read.
@@ -265,12 +264,15 @@ class CudaEngine:
         table = self._table_on_device(program)
         tails = len(program.table)
         tested = min(zeros, _TESTED_ZEROS)
-        rest = lane_arguments(tested)
+        rest = (digest_masks(tested)[0], _ONE, _UP)
+        group, pieces = self._group_size, self._tails_per_thread
 
         def call(start: int, count: int) -> _Call:
             stretch = lane_stretch(start, count, tails)
-            grid = stretch.grid(self._group_size, self._tails_per_thread)
-            return grid, (self._group_size,), (parameters, table, *stretch.arguments(self._tails_per_thread), *rest)
+            grid = -(-stretch.lanes // group), -(-(stretch.end_tail - stretch.first_tail) // pieces)
+            numbers = (stretch.lanes, stretch.skip, stretch.count, stretch.first_tail, stretch.end_tail, pieces, *rest)
+            words = [np.uint32(number) for number in numbers]
+            return grid, (group,), (parameters, table, np.uint64(stretch.first_lane), *words)
 
         def confirm(counter: int) -> bool:
             return zeros == tested or verify(space.prefix, space.nonce(counter)).zeros >= zeros

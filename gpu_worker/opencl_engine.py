@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from gpu_worker.cuda_kernels import LaneProgram, lane_program, lane_stretch
 from gpu_worker.deadline import wait_until
 from gpu_worker.hit_buffer import HIT_CAPACITY, MAX_LAUNCH, all_hits, largest_launch
 from gpu_worker.kernel_parameters import blocks_to_hash, digest_masks, kernel_parameters
 from gpu_worker.kernel_source import ENTRY_POINTS, opencl_lane_source, opencl_source
+from gpu_worker.lanes import LaneProgram, lane_program, lane_stretch
 from hashfleet.batches import BatchSize, check_search, search_each
 from hashfleet.difficulty import MAX_DIFFICULTY
 from hashfleet.engine import Batch, DeviceInfo, EngineKind, Found, Search

@@ -8,7 +8,7 @@
  *     WIDTH    lanes per work item: 1 on a GPU, whose compiler spreads work items over its vector units by itself;
  *              on a CPU the number of 32-bit words in a vector register (PoCL vectorises no loop that may report a hit)
  *
- * The parameters, in 32-bit words (`LaneProgram` in gpu_worker/cuda_kernels.py; the CUDA kernels read the same):
+ * The parameters, in 32-bit words (`LaneProgram` in gpu_worker/lanes.py; the CUDA kernels read the same):
  *      0 ..  7   chaining value before the block with the high digits
  *      8 .. 23   that block, every digit '0'
  */
@@ -127,7 +127,8 @@ static inline void report_lanes(const vector32 masked, const word32 tail, const 
     }
 }
 
-/* The arguments of every kernel. Grid: x the lanes, WIDTH for each work item; y the tails, tails_per_item for each.
+/* The arguments of every kernel. Grid: x the lanes, WIDTH for each work item; y the tails, tails_per_item for each group,
+ * which is 1 high: so the compiler knows that all of a group read the table at the same place.
  *
  *     first_lane, skip, count    the range begins with the first lane's nonce number `skip` and has `count` nonces
  *     first_tail, end_tail       the tails to try: first_tail .. end_tail - 1
@@ -173,7 +174,7 @@ __kernel void search_shared(LANE_ARGUMENTS)
         words[i] = FILLER + ROUND_CONSTANTS[i];
     begin_rounds(state, words, 12);
 
-    const word32 begin = first_tail + (word32)get_global_id(1) * tails_per_item;
+    const word32 begin = first_tail + (word32)get_group_id(1) * tails_per_item;
     const word32 end = min(begin + tails_per_item, end_tail);
     for (word32 tail = begin; tail < end; tail++) {
         __global const word32 *row = table + SCHEDULE_WORDS * tail;
@@ -181,8 +182,10 @@ __kernel void search_shared(LANE_ARGUMENTS)
         /* Sixteen bytes at a time; a CPU instead adds each word straight from memory to a whole vector. */
         word32 schedule[SCHEDULE_WORDS];
 #pragma unroll
-        for (int i = 0; i < SCHEDULE_WORDS; i += 4)
-            vstore4(vload4(0, row + i), 0, schedule + i);
+        for (int i = 0; i < SCHEDULE_WORDS; i += 4) {
+            const uint4 four = *(__global const uint4 *)(row + i);
+            schedule[i] = four.x, schedule[i + 1] = four.y, schedule[i + 2] = four.z, schedule[i + 3] = four.w;
+        }
 #endif
         vector32 a = state[0] + row[0], b = state[1], c = state[2], d = state[3];
         vector32 e = state[4] + row[0], f = state[5], g = state[6], h = state[7];

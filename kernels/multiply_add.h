@@ -144,7 +144,7 @@ DEVICE_FUNCTION void report_survivor(const Stretch stretch, const word32 tails_p
 /* What every kernel takes whose threads own lanes: `parameters` are
  *      0 .. 7    the chaining value before the block that the high digits vary
  *      8 .. 23   that block, every digit '0'
- * and ROW is the type of the table's elements. The launch is filled in by gpu_worker/cuda_kernels.py. */
+ * and ROW is the type of the table's elements. Filled in by gpu_worker/lanes.py and gpu_worker/cuda_engine.py. */
 #define LANE_KERNEL(NAME, ROW)                                                                                     \
     extern "C" __global__ void __launch_bounds__(256)                                                              \
     NAME(const word32 *__restrict__ parameters, const ROW *__restrict__ table, const word64 first_lane,            \

@@ -1,38 +1,30 @@
-"""How one stretch of nonces becomes the launch of a CUDA kernel: which kernel, its grid, its arguments, its tables.
+"""Shapes T and S as every GPU engine launches them: which kernel, what it reads, and which lanes hold a stretch.
 
-The kernels of shapes T and S give each thread a lane (one value of the counter's high digits) and a piece of the tails
-(the low digits); see `kernels/multiply_add.h`. What they read besides the lane's block is a table with a row per tail,
-which is the same for every lane and so is made once per message length, here.
+The kernels give each thread lanes (values of the counter's high digits) and a piece of the tails (the low digits); see
+`kernels/multiply_add.h` for CUDA and `kernels/lane_search.cl` for OpenCL. What they read besides the lane's block is a
+table with a row per tail, which is the same for every lane and so is made once per message length, here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_worker.kernel_parameters import digest_masks
 from hashfleet.message import LOW_DIGITS, ROUND_CONSTANTS, NonceSpace, SharedTemplate, ShortTemplate
 
-#: Threads per block: eight warps; the CUDA kernels are compiled for blocks of at most this size.
-GROUP_SIZE = 256
-#: Tails that one thread tries. A thread first hashes its lane's block and begins the tail's, about two hashes' work:
-#: 0.4 % of 500. With more tails the last blocks of a launch would leave multiprocessors idle for longer.
-TAILS_PER_THREAD = 500
 #: The first word of the schedule that the tails' digits vary, in shape T.
 _FIRST_SHARED_ROUND = 12
-#: What the kernels multiply by: `Factors` in kernels/multiply_add.h.
-_ONE, _UP = 1, 2**30
 
 Words: TypeAlias = NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
 class LaneStretch:
-    """Lanes and tails that cover the counters start .. start + count - 1; `Stretch` in kernels/multiply_add.h."""
+    """Lanes and tails that cover the counters start .. start + count - 1."""
 
     first_lane: int
     lanes: int
@@ -41,15 +33,6 @@ class LaneStretch:
     count: int
     first_tail: int
     end_tail: int
-
-    def grid(self, group_size: int, tails_per_thread: int) -> tuple[int, int]:
-        """Blocks: lanes by pieces of the tails."""
-        return -(-self.lanes // group_size), -(-(self.end_tail - self.first_tail) // tails_per_thread)
-
-    def arguments(self, tails_per_thread: int) -> tuple[Any, ...]:
-        """The CUDA kernels' arguments in this order, each of the type that the kernel declares."""
-        rest = (self.lanes, self.skip, self.count, self.first_tail, self.end_tail, tails_per_thread)
-        return np.uint64(self.first_lane), *(np.uint32(value) for value in rest)
 
 
 def lane_stretch(start: int, count: int, tails: int) -> LaneStretch:
@@ -81,11 +64,6 @@ def lane_program(space: NonceSpace) -> LaneProgram | None:
         return _shared_program(shared)
     short = space.short
     return None if short is None else _short_program(short)
-
-
-def lane_arguments(zeros: int) -> tuple[Any, ...]:
-    """What follows the stretch in the arguments: the mask of the digest's first word, and the factors."""
-    return np.uint32(digest_masks(zeros)[0]), np.uint32(_ONE), np.uint32(_UP)
 
 
 def _shared_program(template: SharedTemplate) -> LaneProgram:
