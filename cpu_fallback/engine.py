@@ -41,11 +41,11 @@ _CLOSE_SECONDS = 2.0
 class _Lane:
     """One child process and our end of its socket."""
 
-    def __init__(self, number: int, niceness: int, target: str) -> None:
+    def __init__(self, number: int, niceness: int, target: str, compile_first: bool) -> None:
         # A plain subprocess rather than multiprocessing.Process: it may be started from a daemonic process too, and
         # it does not import the parent's main module again.
         ours, theirs = Pipe()
-        arguments = [str(theirs.fileno()), str(os.getpid()), str(niceness), target]
+        arguments = [str(theirs.fileno()), str(os.getpid()), str(niceness), target, "wait" if compile_first else ""]
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "cpu_fallback.lane", *arguments],
@@ -95,14 +95,21 @@ class CpuEngine:
     """
 
     def __init__(
-        self, processes: int | None = None, niceness: int = 5, *, target: str = "host", time_limit: float = 30.0
+        self,
+        processes: int | None = None,
+        niceness: int = 5,
+        *,
+        target: str = "host",
+        compile_first: bool = False,
+        time_limit: float = 30.0,
     ) -> None:
         """Start the processes and wait until they hash (well under a second on an idle machine).
 
         They begin with hashlib; the kernel of T is ready after another half second or less, that of S as long after
         the first space of that shape. `processes` defaults to the cores this process may run on, `niceness` (0 to 19)
-        is added to its own, `target` is one of TARGETS, and `time_limit` is how many seconds a batch may take. Raises
-        EngineUnavailable if a process does not start, or a target is asked for by name that this CPU lacks.
+        is added to its own, `target` is one of TARGETS, `compile_first` waits for all kernels, and `time_limit` is how
+        many seconds a batch may take. Raises EngineUnavailable if a process does not start, or a target is asked for by
+        name that this CPU lacks.
         """
         count = len(os.sched_getaffinity(0)) if processes is None else processes
         if not 1 <= count <= MAX_PROCESSES:
@@ -121,7 +128,7 @@ class CpuEngine:
         self._lanes: list[_Lane] = []
         try:
             for number in range(1, count + 1):
-                self._lanes.append(_Lane(number, niceness, target))
+                self._lanes.append(_Lane(number, niceness, target, compile_first))
             answers = self._answers(self._lanes)
             if answers[0].refusal:
                 raise EngineError(answers[0].refusal)
@@ -133,7 +140,7 @@ class CpuEngine:
             raise
         self._device = DeviceInfo(
             DEVICE_ID,
-            f"{_cpu_name()}, {count} process{'es' if count > 1 else ''}",
+            f"{cpu_name()}, {count} process{'es' if count > 1 else ''}",
             EngineKind.CPU,
             f"{answers[0].code}, Python {platform.python_version()}, {ssl.OPENSSL_VERSION}",
         )
@@ -227,7 +234,8 @@ def share_out(start: int, count: int, shares: int) -> list[int]:
     return edges
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """As the CPU names its model."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

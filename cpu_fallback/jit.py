@@ -114,7 +114,7 @@ class Words:
         skipped = -start % _ALIGNMENT // 4
         #: Valid as long as this object lives, so only what holds the object may pass it on.
         self.address = start + 4 * skipped
-        given = list(values)
+        given: list[ctypes.c_uint32 | int] = list(values)
         self._memory[skipped : skipped + len(given)] = given
 
     def at(self, index: int) -> int:

@@ -1,8 +1,8 @@
 """What runs in each of the engine's processes: it takes a range, hashes it, answers with the hits.
 
-Started as ``python -m cpu_fallback.lane FD PARENT NICENESS TARGET``, where FD is an inherited socket. It ends when
-the engine closes that socket, and also when its parent is gone without having closed it (killed, while a process forked
-from it in the meantime keeps the socket open).
+Started as ``python -m cpu_fallback.lane FD PARENT NICENESS TARGET WAIT``, where FD is an inherited socket and WAIT is
+"wait" to compile all kernels first. It ends when the engine closes that socket, and also when its parent is gone
+without having closed it (killed, while a process forked from it in the meantime keeps the socket open).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from cpu_fallback.searcher import Searcher
+from cpu_fallback.searcher import SHAPES, Searcher
 from hashfleet.errors import EngineUnavailable
 from hashfleet.message import NonceSpace
 
@@ -59,8 +59,11 @@ def main(arguments: list[str]) -> None:
         except EngineUnavailable as error:
             engine.send(Answer(0, refusal=str(error)))
             return
-        engine.send(Answer(0, trouble=searcher.trouble, code=searcher.code))
         searcher.prepare("T")
+        if arguments[4] == "wait":
+            for shape in SHAPES:
+                searcher.wait_for(shape)
+        engine.send(Answer(0, trouble=searcher.trouble, code=searcher.code))
         while True:
             while not engine.poll(_PARENT_CHECK_SECONDS):
                 if os.getppid() != parent:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cpu_fallback.jit import Target
     from cpu_fallback.kernel_search import KernelSearch
 
+#: The shapes that have a kernel.
+SHAPES = ("T", "S12", "S13")
 #: How many nonces a kernel at least hashes while hashlib hashes one (measured: 10 with SSE2, 110 with AVX-512). A range
 #: that fills a smaller part of the groups a kernel would hash for it goes to hashlib.
 KERNEL_ADVANTAGE = 16
@@ -35,7 +37,8 @@ class Searcher:
         self.code = "hashlib"
         self._target: Target | None = None
         self._kernels: dict[str, KernelSearch] = {}
-        self._asked_for: set[str] = set()
+        #: Set when the kernel of a shape is ready or has failed.
+        self._decided: dict[str, threading.Event] = {}
         self._queue: SimpleQueue[str] = SimpleQueue()
         if target == "hashlib":
             return
@@ -54,12 +57,15 @@ class Searcher:
 
     def prepare(self, shape: str) -> None:
         """Have the kernel of this shape compiled, if that has not been asked for yet."""
-        if self._target is not None and shape not in self._asked_for:
-            self._asked_for.add(shape)
+        if self._target is not None and shape not in self._decided:
+            self._decided[shape] = threading.Event()
             self._queue.put(shape)
 
-    def is_ready(self, shape: str) -> bool:
-        """Whether spaces of this shape are searched by a kernel now."""
+    def wait_for(self, shape: str, seconds: float = 60.0) -> bool:
+        """Wait until the kernel of this shape is compiled or has failed to be; whether there is one."""
+        self.prepare(shape)
+        if shape in self._decided:
+            self._decided[shape].wait(seconds)
         return shape in self._kernels
 
     def search(self, space: NonceSpace, start: int, count: int, zeros: int) -> tuple[int, ...]:
@@ -82,11 +88,13 @@ class Searcher:
                 self._kernels[shape] = compile_search(shape, self._target)
             except EngineError as error:
                 self.trouble = f"{error}; hashlib hashes instead, at a hundredth of the speed"
+            finally:
+                self._decided[shape].set()
 
 
 @lru_cache(maxsize=64)
 def shape_of(space: NonceSpace) -> str:
-    """ "T", "S12" or "S13", the shapes that have a kernel; empty for any other space."""
+    """One of SHAPES; empty for any other space."""
     if space.shared is not None:
         return "T"
     short = space.short

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import random
@@ -18,7 +19,7 @@ from gpu_worker.discovery import find_devices
 from gpu_worker.opencl_engine import OpenClEngine
 from hashfleet.engine import Batch, EngineKind, HashEngine
 from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
-from hashfleet.message import MAX_COUNTER_DIGITS, NonceSpace
+from hashfleet.message import MAX_COUNTER_DIGITS, NonceSpace, lay_out
 from hashfleet.self_test import measure_rate, self_test
 
 BUILD = NonceSpace(b"5-28BUILD679575NONCE", "417203000017", 12)
@@ -31,6 +32,11 @@ LONG_START = 2**32 - 500_000
 
 def open_cpu() -> HashEngine:
     return CpuEngine(2, niceness=0)
+
+
+def open_compiled_cpu() -> HashEngine:
+    """Not hashlib while the kernels are being compiled: the kernels from the first nonce on."""
+    return CpuEngine(2, niceness=0, compile_first=True)
 
 
 def open_opencl(**options: int) -> HashEngine:
@@ -53,6 +59,7 @@ def opened(open_it: Callable[[], HashEngine]) -> HashEngine:
     scope="module",
     params=[
         pytest.param(open_cpu, id="cpu"),
+        pytest.param(open_compiled_cpu, id="cpu-compiled"),
         pytest.param(open_opencl, id="opencl"),
         pytest.param(open_cuda, id="cuda", marks=pytest.mark.gpu),
     ],
@@ -77,8 +84,14 @@ def engine_with_room_for_two_hits(request: pytest.FixtureRequest) -> Iterator[Ha
 
 
 def zeros_of(space: NonceSpace, counter: int) -> int:
-    """Leading hex zeros by hashlib, from the definition: prefix, extranonce, counter in its fixed number of digits."""
-    text = space.prefix + space.extranonce.encode() + str(counter).zfill(space.counter_digits).encode()
+    """Leading hex zeros by hashlib, from the definition: prefix, extranonce, counter in its fixed number of digits.
+
+    With a filler, its zeros stand before the last four digits.
+    """
+    digits = str(counter).zfill(space.counter_digits)
+    if space.filler_digits:
+        digits = digits[:-4] + "0" * space.filler_digits + digits[-4:]
+    text = space.prefix + space.extranonce.encode() + digits.encode()
     digest = hashlib.sha256(text).hexdigest()
     return len(digest) - len(digest.lstrip("0"))
 
@@ -271,6 +284,146 @@ def test_any_space_and_range_gives_the_hits_of_hashlib(
     start = min(int(where * (space.capacity - count)), space.capacity - count)
 
     assert searched(engine, space, start, count, zeros) == hits_by_hashlib(space, start, count, zeros)
+
+
+#: Shapes T and S by their layout: T with its lanes' block first and after a midstate, S at both of its ends.
+SHAPED = {
+    "T": NonceSpace(b"5-28BUILD679575NONCE", "0" * 24 + "417203000017", 12, 48),
+    "T, fewest digits": NonceSpace(b"9-7@2-11RAID1283900NONCE", "7" * 36, 8, 48),
+    "T behind a midstate": NonceSpace(b"5-28BUILD679575NONCE" * 4, "1" * 36, 16, 48),
+    "T behind two midstates": NonceSpace(b"5-28BUILD679575NONCE" * 7, "3" * 40, 16, 48),
+    "S at 52": NonceSpace(b"5-28BUILD679575NONCE", "00000000417203000017", 12),
+    "S at 55": NonceSpace(b"5-28BUILD679575NONCE", "00000417203000017", 18),
+    "S at 52, fewest digits": NonceSpace(b"5-28BUILD679575NONCE", "4" * 28, 4),
+    "S at 55, digits beside the prefix": NonceSpace(b"9-7@2-11RAID1283900NONCE", "4" * 26, 5),
+    "S at 52 behind a midstate": NonceSpace(b"5-28BUILD679575NONCE" * 4, "5" * 20, 16),
+    "S at 55 behind a midstate": NonceSpace(b"5-28BUILD679575NONCE" * 4, "5" * 26, 13),
+}
+#: Starts and counts: one nonce; within a lane; across a lane's end; unaligned over several lanes and groups of them; to
+#: either side of the place where digits above the lane's last four change.
+STRETCHES = [
+    (0, 1),
+    (4_711, 300),
+    (9_990, 25),
+    (7_777, 30_001),
+    (310_000, 25_000),
+    (635_001, 9_998),
+    (10**7 - 1_003, 2_004),
+    (10**8 - 15_003, 30_004),
+    (10**12 - 20_001, 20_001),
+]
+#: Shape -> counters of its space with exactly 7 and 8 leading hex zeros.
+RARE = {
+    "T": (648_410_302, 209_682_314),
+    "S at 52": (899_823_907, 8_271_841_307),
+    "S at 55": (1_239_452_566, 5_533_414_679),
+}
+
+_hits_by_hashlib = functools.cache(hits_by_hashlib)
+
+
+def searched_shape(engine: HashEngine, space: NonceSpace, start: int, count: int, zeros: int) -> list[int]:
+    """All hits of a search; skips if the engine says that it cannot search a space with a filler."""
+    try:
+        return searched(engine, space, start, count, zeros)
+    except InvalidInput as error:
+        if not space.filler_digits or engine.device.kind is EngineKind.CPU:
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(("start", "count"), STRETCHES)
+@pytest.mark.parametrize("shape", SHAPED)
+def test_spaces_of_shape_t_and_s_give_the_hits_of_hashlib(
+    engine: HashEngine, shape: str, start: int, count: int
+) -> None:
+    space = SHAPED[shape]
+    assert (
+        space.shared is not None if shape[0] == "T" else space.short is not None and f"at {space.length % 64}" in shape
+    )
+    start %= space.capacity
+    count = min(count, space.capacity - start)
+    zeros = 1 if count < 1_000 else 2
+
+    assert searched_shape(engine, space, start, count, zeros) == _hits_by_hashlib(space, start, count, zeros)
+
+
+@pytest.mark.parametrize("shape", ["T", "T behind a midstate", "S at 52", "S at 55"])
+def test_many_lanes_of_shape_t_and_s_give_the_hits_of_hashlib(engine: HashEngine, shape: str) -> None:
+    start, count = 123_456_789, 700_001
+
+    wanted = _hits_by_hashlib(SHAPED[shape], start, count, 3)
+    assert searched_shape(engine, SHAPED[shape], start, count, 3) == wanted
+
+
+@pytest.mark.parametrize("longest", [200, 58], ids=["T", "S"])
+def test_every_prefix_length_from_1_to_120_is_hashed_rightly_as_it_is_laid_out(
+    engine: HashEngine, longest: int
+) -> None:
+    letters = "5-28BUILD679575NONCE" * 6
+    shaped = 0
+    for length in range(1, 121):
+        space = lay_out(letters[:length].encode(), "42", 9, longest)
+        shaped += (space.shared if longest == 200 else space.short) is not None
+        wanted = _hits_by_hashlib(space, 12_349_900, 200, 1)
+        assert searched_shape(engine, space, 12_349_900, 200, 1) == wanted, f"prefix of {length} bytes"
+    assert shaped == (120 if longest == 200 else 95)  # where 58 digits do not reach the end of S, it is plain
+
+
+@pytest.mark.parametrize("shape", RARE)
+@pytest.mark.parametrize(("rare", "zeros", "is_hit"), [(0, 7, True), (0, 8, False), (1, 8, True), (1, 9, False)])
+def test_rare_hits_of_shape_t_and_s_are_found_at_their_own_zeros_and_not_above(
+    engine: HashEngine, shape: str, rare: int, zeros: int, is_hit: bool
+) -> None:
+    space, counter = SHAPED[shape], RARE[shape][rare]
+
+    wanted = [counter] if is_hit else []
+    assert searched_shape(engine, space, counter - 40_000, 80_000, zeros) == wanted
+    assert searched_shape(engine, space, counter, 1, zeros) == wanted
+
+
+@pytest.mark.parametrize("shape", ["T", "S at 52", "S at 55"])
+def test_batches_of_shape_t_and_s_cover_the_range_exactly_once_in_ascending_order(
+    engine: HashEngine, shape: str
+) -> None:
+    searched_shape(engine, SHAPED[shape], 0, 1, 1)
+    at = 4_711
+    for batch in engine.search(SHAPED[shape], at, 5_000_003, 5):
+        assert batch.start == at
+        assert all(at <= hit < at + batch.count for hit in batch.hits)
+        at += batch.count
+    assert at == 4_711 + 5_000_003
+
+
+@pytest.mark.parametrize("shape", ["T", "S at 52"])
+def test_a_search_of_shape_t_and_s_closed_after_a_batch_leaves_the_engine_ready(engine: HashEngine, shape: str) -> None:
+    space = SHAPED[shape]
+    searched_shape(engine, space, 0, 1, 1)
+    for _ in range(3):
+        batches = engine.search(space, 0, space.capacity, 64)
+        assert next(batches).start == 0
+        batches.close()
+
+        assert searched(engine, space, 4_000, 2_000, 2) == _hits_by_hashlib(space, 4_000, 2_000, 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    prefix=st.binary(max_size=150),
+    extranonce=st.text("0123456789", max_size=20),
+    digits=st.integers(8, 18),
+    longest=st.sampled_from([200, 58]),
+    where=st.floats(0, 1),
+    count=st.integers(1, 25_000),
+)
+def test_any_space_that_is_laid_out_gives_the_hits_of_hashlib(
+    engine: HashEngine, prefix: bytes, extranonce: str, digits: int, longest: int, where: float, count: int
+) -> None:
+    space = lay_out(prefix, extranonce, digits, longest)
+    start = min(int(where * (space.capacity - count)), space.capacity - count)
+    zeros = 1 if count < 500 else 3
+
+    assert searched_shape(engine, space, start, count, zeros) == hits_by_hashlib(space, start, count, zeros)
 
 
 def test_all_engines_of_this_machine_agree() -> None:
