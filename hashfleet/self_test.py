@@ -13,13 +13,18 @@ from dataclasses import dataclass
 from hashfleet.difficulty import MAX_DIFFICULTY
 from hashfleet.engine import Batch, HashEngine
 from hashfleet.errors import EngineError, SelfTestFailed
-from hashfleet.message import MAX_COUNTER_DIGITS, NonceSpace
-from hashfleet.proof import verify
+from hashfleet.message import MAX_COUNTER_DIGITS, NonceSpace, lay_out
+from hashfleet.proof import MAX_NONCE_DIGITS, verify
 
 #: An ordinary job's space: one block, 44 bytes. The known hits below are its.
 ORDINARY = NonceSpace(b"5-28BUILD679575NONCE", "417203000017", 12)
 #: A counter of that space with exactly eight leading hex zeros.
 RARE = 10_821_512_714
+#: The same job's leases in the shapes of `hashfleet.message`, T and both forms of S: engines have a kernel for each.
+SHARED = lay_out(ORDINARY.prefix, "41720300001700", 12, MAX_NONCE_DIGITS)
+SHORT = lay_out(ORDINARY.prefix, "41720300001700", 12, 35)
+LONG_SHARED = lay_out(b"5-28REFINE679575NONCE" * 4, "41720300001700", 12, MAX_NONCE_DIGITS)
+SHORT_13 = NonceSpace(ORDINARY.prefix, "41720300001700000000000", 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,28 @@ _CASES = (
         4,
         (119940, 140624, 148207, 209664, 257940, 478831, 763724, 766905, 788973, 864995, 873108, 898201, 989107),
     ),
+    _Case("short nonces across lanes", SHORT, 8_999_123, 2_000, 1),
+    _Case("short nonces that end at byte 55", SHORT_13, 8_999_123, 2_000, 1),
+    _Case("one lane of a shared schedule", SHARED, 8_765_432, 2_000, 1),
+    _Case("lanes of a shared schedule", SHARED, 8_999_123, 2_000, 1),
+    _Case("a shared schedule behind a midstate", LONG_SHARED, 8_999_123, 2_000, 1),
+    # Every tail, in many lanes: enough of both to fill each lane of a vector and each thread of a warp.
+    _Case(
+        "half a million short nonces",
+        SHORT,
+        123_456_789,
+        2**19,
+        4,
+        (123474679, 123490889, 123506010, 123509179, 123607418, 123632856, 123714410, 123762837, 123879670, 123885116),
+    ),
+    _Case(
+        "half a million nonces with a shared schedule",
+        SHARED,
+        123_456_789,
+        2**19,
+        4,
+        (123592547, 123607101, 123638364, 123716685, 123732101, 123806479, 123856885, 123876268, 123876950, 123897121),
+    ),
     # 16^8 hashes of search stand behind this one: no other case has a digest whose first word is all zeros.
     _Case("for eight zeros", ORDINARY, RARE - 500, 1_000, 8, (RARE,)),
     _Case("for nine zeros", ORDINARY, RARE - 500, 1_000, 9, ()),
@@ -80,10 +107,13 @@ def self_test(engine: HashEngine) -> None:
 
 
 def measure_rate(engine: HashEngine, seconds: float = 0.3, clock: Callable[[], float] = time.monotonic) -> float:
-    """Hashes per second that the engine does now, measured over `seconds` after as long a time of warming up."""
+    """Hashes per second that the engine does now in shape T, which leases have unless their job limits the nonce.
+
+    Measured over `seconds` after as long a time of warming up.
+    """
     if seconds <= 0:
         raise ValueError(f"seconds is {seconds}; it should be above 0")
-    space = NonceSpace(ORDINARY.prefix, ORDINARY.extranonce, MAX_COUNTER_DIGITS)
+    space = lay_out(ORDINARY.prefix, ORDINARY.extranonce, MAX_COUNTER_DIGITS, MAX_NONCE_DIGITS)
     batches = iter(engine.search(space, 0, space.capacity, MAX_DIFFICULTY))
     try:
         # First the batch size settles and the clocks rise: a GPU starts far below its batch size and its speed.

@@ -10,8 +10,18 @@ import pytest
 from cpu_fallback.search import search_range
 from hashfleet.engine import Batch, DeviceInfo, EngineKind
 from hashfleet.errors import EngineError, SelfTestFailed
-from hashfleet.message import NonceSpace
-from hashfleet.self_test import _CASES, ORDINARY, RARE, measure_rate, self_test
+from hashfleet.message import LOW_DIGITS, NonceSpace
+from hashfleet.self_test import (
+    _CASES,
+    ORDINARY,
+    RARE,
+    SHARED,
+    SHORT,
+    SHORT_13,
+    _Case,
+    measure_rate,
+    self_test,
+)
 
 Spoil = Callable[[list[Batch]], list[Batch]]
 
@@ -27,7 +37,10 @@ class SpoiltEngine:
     def search(self, space: NonceSpace, start: int, count: int, zeros: int) -> Iterator[Batch]:
         half = max(1, count // 2)
         edges = [(start, half), (start + half, count - half)] if count > half else [(start, half)]
-        batches = [Batch(at, n, search_range(space.constant, space.counter_digits, at, n, zeros)) for at, n in edges]
+        batches = [
+            Batch(at, n, search_range(space.constant, space.counter_digits, at, n, zeros, space.filler_digits))
+            for at, n in edges
+        ]
         yield from self.spoil(batches)
 
     def close(self) -> None:
@@ -105,18 +118,38 @@ def test_an_engine_that_counts_in_32_bits_is_refused() -> None:
         self_test(Narrow(lambda batches: batches))
 
 
-def test_the_known_hits_are_those_of_hashlib() -> None:
-    (long,) = (case for case in _CASES if case.what == "a million nonces")
+@pytest.mark.parametrize("long", [case for case in _CASES if case.count > 2**16], ids=lambda case: case.what)
+def test_the_known_hits_are_those_of_hashlib(long: _Case) -> None:
     zeros = b"\0" * (long.zeros // 2)
     head = hashlib.sha256(long.space.constant)
+    filler, low = b"0" * long.space.filler_digits, 10**LOW_DIGITS
     found = []
-    for counter in range(long.count):
+    for counter in range(long.start, long.start + long.count):
         message = head.copy()
-        message.update(b"%012d" % counter)
+        high, tail = divmod(counter, low)
+        message.update(b"%08d%b%04d" % (high, filler, tail))
         if message.digest().startswith(zeros):
             found.append(counter)
 
     assert tuple(found) == long.hits
+
+
+def test_both_shapes_are_tested_in_each_of_their_forms() -> None:
+    shapes = {(case.space.shared is not None, case.space.short and case.space.short.word) for case in _CASES}
+
+    assert shapes >= {(True, None), (False, 12), (False, 13), (False, None)}
+
+
+@pytest.mark.parametrize("space", [SHARED, SHORT, SHORT_13])
+def test_an_engine_that_is_wrong_in_one_kernel_is_refused(space: NonceSpace) -> None:
+    class OneKernelIsWrong(SpoiltEngine):
+        def search(self, searched: NonceSpace, start: int, count: int, zeros: int) -> Iterator[Batch]:
+            wrong = (searched.short, searched.shared) == (space.short, space.shared)
+            for batch in super().search(searched, start, count, zeros):
+                yield Batch(batch.start, batch.count, batch.hits[:-1]) if wrong else batch
+
+    with pytest.raises(SelfTestFailed, match="missed"):
+        self_test(OneKernelIsWrong(lambda batches: batches))
 
 
 def test_the_rare_nonce_has_eight_zeros_and_no_more() -> None:
