@@ -44,7 +44,7 @@ lint: $(DEV) ## Style, types, import directions, protos; needs no network once i
 	$(BIN)/buf build proto -o - | $(BIN)/buf breaking - --against proto/baseline.binpb
 	$(BIN)/python tools/generate_stubs.py --check
 
-bench: $(DEV) ## Measure every engine of this machine; prints JSON
+bench: $(DEV) ## Measure this machine into bench/results, and make docs/benchmarks.md anew
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 proto: $(DEV) ## Make the Python stubs from proto/

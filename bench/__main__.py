@@ -1,38 +1,51 @@
-"""`python -m bench` (or `make bench`): measure every engine of this machine and print one JSON object."""
+"""`python -m bench` (or `make bench`): measure this machine, record it, and make docs/benchmarks.md of all records."""
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
-import os
-import platform
+import re
 
 import click
 
-from bench.engines import EngineResult, measure
-from hashfleet.version import __version__
+from bench.document import DOCUMENT, RESULTS, document, read_all
+from bench.engines import KINDS
+from bench.fleet import measure_fleet
+from bench.jobs import measure_jobs
+from bench.kernels import measure_kernels
+from bench.report import Report, as_json
 
-KINDS = ("cuda", "opencl", "cpu")
+WHAT = ("kernels", "fleet", "jobs")
 
 
 @click.command()
-@click.option("--engine", "kinds", type=click.Choice(KINDS), multiple=True, help="Only these kinds; all if not given.")
+@click.argument("what", nargs=-1, type=click.Choice(WHAT))
 @click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
-@click.option("--seconds", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Length of a round.")
-def main(kinds: tuple[str, ...], rounds: int, seconds: float) -> None:
-    """Hashes a second of every engine here, each after its self-test. Exits with 1 if nothing could be measured."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    results = measure(kinds or KINDS, rounds, seconds)
-    report = {
-        "what": "hashes a second by engine; rate is the median of the rounds",
-        "hashfleet": __version__,
-        "machine": {"platform": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count()},
-        "seconds_a_round": seconds,
-        "engines": [result.as_json() for result in results],
-    }
-    click.echo(json.dumps(report, indent=2))
-    if not any(isinstance(result, EngineResult) for result in results):
-        raise SystemExit(1)
+@click.option("--seconds", type=click.FloatRange(0.1, 20), default=2.0, show_default=True, help="Length of a round.")
+@click.option("--cancels", type=click.IntRange(1, 1000), default=40, show_default=True)
+@click.option("--jobs", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+def main(what: tuple[str, ...], rounds: int, seconds: float, cancels: int, jobs: int) -> None:
+    """Measure kernels, fleet and jobs (all, if none is named) into bench/results, one file each for this machine."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for each in what or WHAT:
+        report: Report
+        if each == "kernels":
+            report = measure_kernels(KINDS, rounds, seconds)
+        elif each == "fleet":
+            report = asyncio.run(measure_fleet("auto", rounds, max(6.0, seconds), cancels))
+        else:
+            report = asyncio.run(measure_jobs("auto", jobs))
+        path = RESULTS / f"{file_name(report)}.json"
+        path.write_text(as_json(report) + "\n", encoding="utf-8")
+        click.echo(str(path))
+    DOCUMENT.write_text(document(read_all(RESULTS)), encoding="utf-8")
+
+
+def file_name(report: Report) -> str:
+    """One per kind and machine, so that a later run on the same machine replaces the earlier one."""
+    machine = report.made.machine
+    words = " ".join([report.kind, machine.cpu, f"{machine.cores} cores", *machine.gpus])
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ SUBCOMMANDS = {
     "jobs": ("hashfleet.cli.jobs", "Submit, show, list, watch, cancel and reprioritise jobs."),
     "fleet": ("hashfleet.cli.fleet", "Show workers, rates and queue lengths."),
     "solve": ("hashfleet.cli.solve", "Search a nonce offline, without coordinator or chain."),
+    "bench": ("hashfleet.cli.bench", "Measure engines, fleet and jobs on this machine."),
+    "tune": ("hashfleet.cli.tune", "Measure the best settings of each device and store them."),
     "verify": ("hashfleet.cli.verify", "Check a nonce offline."),
 }
 

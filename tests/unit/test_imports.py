@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ("hashfleet", "coordinator", "gpu_worker", "cpu_fallback", "kernels", "devnet")
+ROOMS = ("hashfleet", "coordinator", "gpu_worker", "cpu_fallback", "kernels", "devnet", "bench")
 #: Standard library modules that do I/O, read a clock, or wait: not for the core.
 IMPURE = {
     "asyncio", "concurrent", "ctypes", "http", "io", "multiprocessing", "os", "pathlib", "queue", "random", "secrets",
@@ -68,6 +68,10 @@ def test_the_empty_rooms_keep_the_contracts(house_of_empty_rooms: Path) -> None:
         ("hashfleet/cli/up.py", "gpu_worker"),
         ("hashfleet/cli/up.py", "cpu_fallback"),
         ("hashfleet/cli/up.py", "devnet"),
+        ("hashfleet/cli/up.py", "bench"),
+        ("bench/fleet.py", "coordinator.core"),
+        ("bench/fleet.py", "cpu_fallback"),
+        ("bench/fleet.py", "hashfleet.action"),
         ("coordinator/api/door.py", "coordinator.service"),
         ("coordinator/api/door.py", "coordinator.core"),
         ("coordinator/service.py", "coordinator.store"),
@@ -93,6 +97,10 @@ def test_an_arrow_of_the_design_is_allowed(house_of_empty_rooms: Path, module: s
         ("hashfleet/action.py", "hashfleet.cli", "nobody imports the command line"),
         ("coordinator/service.py", "hashfleet.cli.up", "nobody imports the command line"),
         ("gpu_worker/session.py", "hashfleet.cli", "nobody imports the command line"),
+        ("bench/fleet.py", "hashfleet.cli.up", "nobody imports the command line"),
+        ("coordinator/service.py", "bench", "the benchmarks measure every part"),
+        ("gpu_worker/session.py", "bench", "the benchmarks measure every part"),
+        ("hashfleet/action.py", "bench", "the benchmarks measure every part"),
         ("coordinator/core/machine.py", "asyncio", "the core has no I/O"),
         ("coordinator/core/machine.py", "time", "the core has no I/O"),
         ("coordinator/core/machine.py", "grpc", "the core has no I/O"),

@@ -19,7 +19,7 @@ import pytest
 from hashfleet.version import __version__
 
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-cuda12.lock", "requirements-cuda13.lock")
-PACKAGES = {"hashfleet", "coordinator", "gpu_worker", "cpu_fallback", "kernels", "devnet"}
+PACKAGES = {"hashfleet", "coordinator", "gpu_worker", "cpu_fallback", "kernels", "devnet", "bench"}
 
 
 @pytest.fixture(scope="module")

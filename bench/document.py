@@ -1,0 +1,190 @@
+"""`python -m bench.document`: make docs/benchmarks.md of bench/results/*.json, and of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import click
+
+from bench.contender import BASES
+from bench.machine import CHECKOUT
+from bench.report import Figure, FleetReport, JobsReport, KernelsReport, Made, Report, Times, read
+
+RESULTS = Path(__file__).resolve().parent / "results"
+DOCUMENT = CHECKOUT / "docs" / "benchmarks.md"
+
+_HEAD = """\
+# Benchmarks
+
+Made by `python -m bench.document` from `bench/results/*.json`; do not edit. `make bench` measures this machine, adds
+its results there and makes this page anew. `hashfleet bench kernels`, `fleet` and `jobs` measure without recording.
+
+Within a run everything is measured in turns, so that whatever else the machine does hits all alike. Rates are medians
+of the rounds; ratios are medians of the ratios within each round.
+"""
+_KERNELS = """\
+## Engines
+
+Hashes a second of each engine, and of what one would use without it, in the same run. Shape T and S are the two layouts
+of a nonce that `hashfleet/message.py` draws. The limit is what the same hardware could do at most with the number of
+operations that a hash of this shape needs, whoever wrote the kernel.
+"""
+_FLEET = """\
+## The fleet around an engine
+
+A devnet, a coordinator and a worker as real processes on one machine, one long job. *Booked* is what the coordinator
+counted, *alone* the same kind of engine without a fleet, measured in turns. On a machine without a GPU the processes of
+the fleet share the cores with the hashing.
+"""
+_JOBS = """\
+## Small jobs
+
+Many jobs of difficulty 1 to 5, submitted at once by 32 callers: time until the coordinator has checked a proof of each.
+Hashing is the smallest part of it. The chain takes transactions at its own pace, behind that.
+"""
+_COLUMNS = {"hashlib": "hashlib", "node": "Node", "hashcat-cpu": "hashcat, CPU", "hashcat-gpu": "hashcat, GPU"}
+
+
+def document(reports: Sequence[Report]) -> str:
+    """The whole page."""
+    kernels = [_kernels(report) for report in reports if isinstance(report, KernelsReport)]
+    fleets = [_fleet(report) for report in reports if isinstance(report, FleetReport)]
+    jobs = [_jobs(report) for report in reports if isinstance(report, JobsReport)]
+    sections = ((_KERNELS, kernels), (_FLEET, fleets), (_JOBS, jobs))
+    return "\n".join([_HEAD, *(part for head, parts in sections if parts for part in (head, *parts))])
+
+
+def read_all(folder: Path) -> list[Report]:
+    """Every result of a folder, by name. Raises InvalidInput for a file that is none."""
+    return [read(path) for path in sorted(folder.glob("*.json"))]
+
+
+def mega(rate: float) -> str:
+    """In millions, three digits.
+
+    >>> mega(1_593_210), mega(238_400_000), mega(33_100_000_000)
+    ('1.59', '238', '33,100')
+    """
+    value = rate / 1e6
+    if value >= 1000:
+        value = float(f"{value:.3g}")
+        return f"{value:,.0f}"
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def times(ratio: float) -> str:
+    """
+    >>> times(0.81), times(3.14), times(149.7)
+    ('0.81', '3.1', '150')
+    """
+    return f"{ratio:.{2 if ratio < 1 else 1 if ratio < 10 else 0}f}"
+
+
+def _kernels(report: KernelsReport) -> str:
+    bases = [base for base in BASES if any(base in figure.ratios for figure in report.figures)]
+    rows = [
+        (
+            figure.what,
+            figure.hardware,
+            mega(figure.rate),
+            *(f"{times(figure.ratios[base])} x" if base in figure.ratios else "" for base in bases),
+            mega(figure.limit.rate) if figure.limit and figure.limit.rate else "",
+            f"{figure.rate / figure.limit.rate:.0%}" if figure.limit and figure.limit.rate else "",
+        )
+        for figure in report.figures
+    ]
+    heads = ("what", "on", "MH/s", *(f"to {_COLUMNS[base]}" for base in bases), "limit, MH/s", "of it")
+    return "\n".join(
+        [
+            _title(report.made),
+            "",
+            *_table(heads, rows, left=2),
+            "",
+            f"{len(report.figures[0].rounds)} rounds of {report.seconds:g} s."
+            if report.figures
+            else "Nothing measured.",
+            "",
+            *_limits(report.figures),
+            *(f"- Not measured: {missing.what}: {missing.reason}" for missing in report.not_measured),
+            *(f"- {version}" for version in _versions(report.figures)),
+            "",
+        ]
+    )
+
+
+def _limits(figures: Iterable[Figure]) -> list[str]:
+    """How each limit was computed, said once."""
+    lines: dict[str, list[str]] = {}
+    for figure in figures:
+        if figure.limit:
+            lines.setdefault(figure.limit.how, []).append(figure.id)
+    return [f"- Limit of {', '.join(f'`{each}`' for each in ids)}: {how}." for how, ids in lines.items()]
+
+
+def _versions(figures: Iterable[Figure]) -> list[str]:
+    return list(dict.fromkeys(f"`{figure.id.partition('/')[0]}`: {figure.version}" for figure in figures))
+
+
+def _fleet(report: FleetReport) -> str:
+    rounds = "rounds" if len(report.booked) > 1 else "round"
+    rows = [
+        ("booked by the coordinator, MH/s", ", ".join(map(mega, report.booked))),
+        ("alone, MH/s", ", ".join(map(mega, report.raw))),
+        (f"booked over alone, median of {len(report.booked)} {rounds}", f"{report.share:.1%}"),
+        ("from the cancel call to the idle device", _milliseconds(report.cancel)),
+        ("from the end of a lease to the next", _milliseconds(report.between_leases)),
+    ]
+    return "\n".join(
+        [_title(report.made), "", f"{report.device} ({report.driver})", "", *_table(("", ""), rows, 1), ""]
+    )
+
+
+def _jobs(report: JobsReport) -> str:
+    rows = [
+        ("jobs", f"{report.jobs:,}"),
+        ("stored a second", f"{report.submitted_per_second:,.0f}"),
+        ("solved and checked a second", f"{report.solved_per_second:,.1f}"),
+        ("seconds until all were solved", f"{report.solving_seconds:.1f}"),
+        (f"transactions included by then, blocks of {report.block_seconds:g} s", f"{report.included:,}"),
+    ]
+    return "\n".join([_title(report.made), "", report.device, "", *_table(("", ""), rows, 1), ""])
+
+
+def _milliseconds(measured: Times) -> str:
+    return (
+        f"median {1000 * measured.median:.3g} ms, 99th percentile {1000 * measured.p99:.3g} ms "
+        f"({len(measured.seconds)} measured)"
+    )
+
+
+def _title(made: Made) -> str:
+    machine = made.machine
+    gpus = "".join(f", {gpu}" for gpu in machine.gpus)
+    plural = "s" if machine.cores > 1 else ""
+    return (
+        f"### {machine.cpu}, {machine.cores} core{plural}{gpus}\n\n"
+        f"{made.date[:10]}, hashfleet {made.hashfleet}{f' at {made.commit}' if made.commit else ''}; "
+        f"{machine.platform}, Python {machine.python}; load of the minute before: {made.load:.1f}."
+    )
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> list[str]:
+    """Markdown; the first `left` columns hold words, the others numbers."""
+    rules = ["---"] * left + ["---:"] * (len(heads) - left)
+    return ["| " + " | ".join(cells) + " |" for cells in (heads, rules, *rows)]
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Only tell whether the page is what the results make; exit with 1 if not.")
+def main(check: bool) -> None:
+    """Make docs/benchmarks.md of bench/results."""
+    text = document(read_all(RESULTS))
+    if not check:
+        DOCUMENT.write_text(text, encoding="utf-8")
+    elif not DOCUMENT.exists() or DOCUMENT.read_text(encoding="utf-8") != text:
+        raise click.ClickException("docs/benchmarks.md is not what bench/results makes; run python -m bench.document")
+
+
+if __name__ == "__main__":
+    main()

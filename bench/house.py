@@ -1,0 +1,149 @@
+"""A whole fleet on this machine for the length of a measurement: devnet, coordinator and worker, as real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hashfleet.client import FleetClient
+from hashfleet.errors import HashfleetError
+
+PLAYER = "1-11"
+#: The public test mnemonic of BIP-39 and its address: anyone can sign for it, never fund it.
+_MNEMONIC = " ".join(["abandon"] * 11 + ["about"])
+_ADDRESS = "structs19rl4cm2hmr8afy4kldpxz3fka4jguq0acpz60a"
+#: More milliwatts than any number of structures draws.
+_CAPACITY = 2**50
+_START_HEIGHT = 100_000
+_READY_SECONDS = 60.0
+_STOP_SECONDS = 5.0
+#: Of a worker: drivers load, kernels compile, the self-test runs.
+_CONNECT_SECONDS = 120.0
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """A structure on the stage; its clock has run for `age` blocks when the chain begins."""
+
+    id: str
+    #: The chain's number.
+    type: int
+    age: int
+    #: A built structure that mines or refines, rather than one being built.
+    online: bool = False
+
+
+class House:
+    """Starts processes; all of them end with the `async with` of `house`."""
+
+    def __init__(self, folder: Path, stack: contextlib.AsyncExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        #: HOST:PORT of the coordinator's gRPC.
+        self.coordinator = ""
+
+    async def start_chain_and_coordinator(self, structs: Sequence[Struct], block_seconds: float) -> None:
+        """A devnet with these structures, all of PLAYER, and a coordinator that signs for it."""
+        scenario = self._folder / "scenario.json"
+        scenario.write_text(json.dumps(scenario_of(structs)))
+        ports = ("--grpc-port", "0", "--rpc-port", "0")
+        chain = await self._hashfleet(
+            "devnet", "--json", "--scenario", str(scenario), "--interval", str(block_seconds), *ports
+        )
+        addresses = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--database", str(self._folder / "jobs.db"))
+        node = ("--chain-grpc", chain["grpc_address"], "--chain-rpc", chain["rpc_url"])
+        told = await self._hashfleet("coordinator", "--json", *addresses, *node)
+        self.coordinator = told["grpc"]
+
+    async def _hashfleet(self, name: str, *arguments: str) -> dict[str, str]:
+        """Start a subcommand that announces itself with one JSON line."""
+        process = await self.start(name, "hashfleet.cli.main", name, *arguments)
+        assert process.stdout is not None
+        try:
+            line = await asyncio.wait_for(process.stdout.readline(), _READY_SECONDS)
+            return {key: str(value) for key, value in json.loads(line).items()}
+        except (TimeoutError, ValueError) as error:
+            raise HashfleetError(f"{name} did not start: {self.last_words(name)}") from error
+
+    async def start(self, name: str, module: str, *arguments: str) -> asyncio.subprocess.Process:
+        """Run a module of ours; its standard output is a pipe, its log goes to the folder."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("HASHFLEET_")}
+        with self._log(name).open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                module,
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env={**environment, "HASHFLEET_MNEMONIC": _MNEMONIC},
+                start_new_session=True,  # Ctrl-C stops the benchmark, which then stops these in order
+            )
+        self._stack.push_async_callback(_stop, process)
+        return process
+
+    async def worker_device(self, client: FleetClient) -> str:
+        """The name of the first worker's device, once it is connected. Raises HashfleetError if it does not come."""
+        give_up_at = time.monotonic() + _CONNECT_SECONDS
+        while time.monotonic() < give_up_at:
+            workers = (await client.fleet_status()).workers
+            if workers:
+                return workers[0].devices[0].device.name
+            await asyncio.sleep(_POLL_SECONDS)
+        raise HashfleetError(f"the worker did not connect within {_CONNECT_SECONDS:.0f} s: {self.last_words('worker')}")
+
+    def last_words(self, name: str) -> str:
+        """The last line of a process's log."""
+        lines = self._log(name).read_text(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "it says nothing")
+
+    def _log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
+
+
+@contextlib.asynccontextmanager
+async def house() -> AsyncIterator[House]:
+    """A fresh folder and the processes that will be started; nothing of them is left afterwards."""
+    with tempfile.TemporaryDirectory(prefix="hashfleet-bench-") as folder:
+        async with contextlib.AsyncExitStack() as stack:
+            yield House(Path(folder), stack)
+
+
+def scenario_of(structs: Sequence[Struct]) -> dict[str, object]:
+    """The devnet's scenario file."""
+    return {
+        "about": "a benchmark's stage",
+        "start_height": _START_HEIGHT,
+        "players": [{"id": PLAYER, "address": _ADDRESS, "capacity": _CAPACITY, "planet_ore": 1000, "ore": 1000}],
+        "structs": [
+            {
+                "id": struct.id,
+                "type": struct.type,
+                "owner": PLAYER,
+                "age": struct.age,
+                "condition": "online" if struct.online else "building",
+            }
+            for struct in structs
+        ],
+    }
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.communicate(), _STOP_SECONDS)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
