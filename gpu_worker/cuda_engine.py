@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ from gpu_worker.hit_buffer import HIT_CAPACITY, MAX_LAUNCH, all_hits, largest_la
 from gpu_worker.kernel_parameters import blocks_to_hash, digest_masks, kernel_parameters
 from gpu_worker.kernel_source import CUDA_LANE_KERNELS, ENTRY_POINTS, cuda_source
 from gpu_worker.lanes import LaneProgram, Words, lane_program, lane_stretch
-from hashfleet.batches import BatchSize, check_search, search_each
-from hashfleet.difficulty import MAX_DIFFICULTY
+from hashfleet.batches import BatchSize, check_search
+from hashfleet.difficulty import MAX_DIFFICULTY, expected_hashes
 from hashfleet.engine import Batch, DeviceInfo, EngineKind, Found, Search
 from hashfleet.errors import EngineError, EngineUnavailable
 from hashfleet.message import MAX_COUNTER_DIGITS, NonceSpace, lay_out
@@ -57,6 +57,8 @@ _FIRST_BATCH = 2**16
 _FIRST_READ = 63
 #: Launches queued on the device at a time. Whoever closes a search waits for these at most.
 IN_FLIGHT = 2
+#: The same for many small searches, of which each has one.
+MANY_IN_FLIGHT = 8
 #: Tables of shape T kept on the device, 2 MB each: one per message length.
 _TABLES_KEPT = 8
 #: Zeros that the kernels for the two shapes test: the digest's first word. hashlib tests the rest, of one in 2**32.
@@ -202,20 +204,18 @@ class CudaEngine:
     def search(self, space: NonceSpace, start: int, count: int, zeros: int) -> Iterator[Batch]:
         """See `hashfleet.engine.HashEngine.search`. InvalidInput for a counter in two pieces that is not shape T."""
         check_search(space, start, count, zeros)
-        self._check_usable()
-        program = lane_program(space)
-        try:
-            # Each search has its own parameters, so that an older iterator still searches what it was asked.
-            task = self._plain_task(space, zeros) if program is None else self._lane_task(program, space, zeros)
-        except self._errors as error:
-            raise self._broken(error) from error
-        except EngineError as error:
-            raise self._failed(str(error)) from error
-        return self._batches(task, start, start + count)
+        return self._batches(self._task(space, zeros), start, start + count)
 
     def search_many(self, searches: Sequence[Search]) -> Iterator[Found]:
-        """See `hashfleet.engine.HashEngine.search_many`."""
-        return search_each(self, searches)
+        """See `hashfleet.engine.HashEngine.search_many`.
+
+        A search has one short launch on the device at a time, and several searches have one: the device is busy while
+        the host looks at answers, and little is hashed behind a hit.
+        """
+        for search in searches:
+            check_search(search.space, search.start, search.count, search.zeros)
+        self._check_usable()
+        return self._many(searches)
 
     def close(self) -> None:
         """Free the device, when it has done what it was asked; a second call does nothing."""
@@ -245,6 +245,19 @@ class CudaEngine:
         for kernel in kernels.values():
             kernel.compile()  # now, so that what does not compile is found out here
         return kernels
+
+    def _task(self, space: NonceSpace, zeros: int) -> _Task:
+        """InvalidInput for a counter in two pieces that is not shape T."""
+        self._check_usable()
+        program = lane_program(space)
+        try:
+            # Each search has its own parameters, so that an older iterator still searches what it was asked.
+            task = self._plain_task(space, zeros) if program is None else self._lane_task(program, space, zeros)
+        except self._errors as error:
+            raise self._broken(error) from error
+        except EngineError as error:
+            raise self._failed(str(error)) from error
+        return task
 
     def _plain_task(self, space: NonceSpace, zeros: int) -> _Task:
         """A thread per nonce, for any space whose counter is in one piece."""
@@ -319,9 +332,40 @@ class CudaEngine:
                     at += count
                 hits = self._landed(task, in_flight[0])
                 flight = in_flight.popleft()
+                task.size.learn(flight.count, self._seconds(flight))
                 yield Batch(flight.start, flight.count, hits)
         finally:
             self._drain(in_flight)
+
+    def _many(self, searches: Sequence[Search]) -> Generator[Found]:
+        waiting = deque((index, search, search.start) for index, search in enumerate(searches))
+        in_flight: deque[tuple[int, Search, _Task, _Flight]] = deque()
+        # Launches that run side by side have no time of their own; many together have.
+        nonces: Counter[BatchSize] = Counter()
+        seconds: dict[BatchSize, float] = defaultdict(float)
+        try:
+            while waiting or in_flight:
+                while waiting and len(in_flight) < MANY_IN_FLIGHT:
+                    index, search, at = waiting.popleft()
+                    task = self._task(search.space, search.zeros)
+                    count = _next_count_to_hit(task, at, search)
+                    in_flight.append((index, search, task, self._launched(task, at, count)))
+                index, search, task, flight = in_flight[0]
+                hits = self._landed(task, flight)
+                in_flight.popleft()
+                nonces[task.size] += flight.count
+                seconds[task.size] += self._seconds(flight)
+                if 2 * nonces[task.size] >= task.size.nonces:
+                    task.size.learn(nonces.pop(task.size), seconds.pop(task.size))
+                at = flight.start + flight.count
+                if hits:
+                    yield Found(index, hits[0] - search.start + 1, hits[0])
+                    continue
+                if at < search.start + search.count:
+                    waiting.appendleft((index, search, at))
+                yield Found(index, at - search.start, None)
+        finally:
+            self._drain(deque(flight for _, _, _, flight in in_flight))
 
     def _launched(self, task: _Task, start: int, count: int) -> _Flight:
         self._check_usable()
@@ -347,7 +391,6 @@ class CudaEngine:
         self._check_usable()
         try:
             first = self._answer(flight)
-            task.size.learn(flight.count, self._seconds(flight))
 
             def launch(start: int, count: int) -> tuple[int, Sequence[int]]:
                 if (start, count) == (flight.start, flight.count):
@@ -384,13 +427,14 @@ class CudaEngine:
         By the device's own clock: the host may have looked late.
         """
         elapsed = self._cupy.cuda.get_elapsed_time
-        milliseconds = float(elapsed(flight.began, flight.ended))
-        if self._last_ended is not None:
-            since = float(elapsed(self._last_ended, flight.ended))
-            if since > 0:  # below 0: another search's launch, later than this one, was looked at before
-                milliseconds = min(milliseconds, since)
+        try:
+            milliseconds = float(elapsed(flight.began, flight.ended))
+            since = milliseconds if self._last_ended is None else float(elapsed(self._last_ended, flight.ended))
+        except self._errors as error:
+            raise self._broken(error) from error
         self._last_ended = flight.ended
-        return milliseconds / 1000
+        # Below 0: another search's launch, later than this one, was looked at before.
+        return (min(milliseconds, since) if since > 0 else milliseconds) / 1000
 
     def _drain(self, in_flight: deque[_Flight]) -> None:
         """Wait until the device has done what nobody wants any more."""
@@ -463,6 +507,17 @@ def _next_count(task: _Task, at: int, end: int) -> int:
     count = min(task.size.nonces, task.most, end - at)
     # To end where a lane ends, so that no lane is hashed in two launches; unless that would halve a short launch.
     return count if count < 2 * task.tails or at + count == end else count - (at + count) % task.tails
+
+
+def _next_count_to_hit(task: _Task, at: int, search: Search) -> int:
+    """Half the hashes that a hit takes on average, so that a search makes 1.3 times these in all.
+
+    Not less than the device does in about 0.2 ms, which a launch costs anyway, and not more than what leaves all
+    launches in flight together at a batch's time.
+    """
+    least, most = task.size.nonces // 256, min(task.size.nonces // MANY_IN_FLIGHT, task.most)
+    wanted = max(1, min(max(expected_hashes(search.zeros) // 2, least), most))
+    return min(wanted, search.start + search.count - at)
 
 
 def _first_line(error: Exception) -> str:

@@ -25,10 +25,10 @@ import numpy as np
 import pytest
 
 from gpu_worker import cuda_engine
-from gpu_worker.cuda_engine import IN_FLIGHT, MULTIPLIED_OF_FOUR, CudaEngine
+from gpu_worker.cuda_engine import IN_FLIGHT, MANY_IN_FLIGHT, MULTIPLIED_OF_FOUR, CudaEngine
 from gpu_worker.discovery import find_devices, open_engine
 from gpu_worker.kernel_source import CUDA_LANE_KERNELS, ENTRY_POINTS, cuda_source
-from hashfleet.engine import EngineKind
+from hashfleet.engine import EngineKind, Found, Search
 from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
 from hashfleet.message import NonceSpace, lay_out
 from hashfleet.self_test import self_test
@@ -458,6 +458,66 @@ def test_two_searches_may_take_turns(gpu: HostGpu) -> None:
             found += batch.hits if batch else ()
 
     assert hits == [by_hashlib(space, 5, 300_000, 3) for space in spaces]
+
+
+def small_searches() -> list[Search]:
+    """Of every kernel, with an early hit, a late one and none."""
+    spaces = (*LANE_SPACES.values(), NonceSpace(b"5-1MINE7NONCE", "", 9), shared_space(90))
+    return [
+        Search(space, start, count, zeros)
+        for space in spaces
+        for start, count, zeros in ((0, 9_000, 2), (5_555, 70_000, 4), (123, 40_000, 12), (9_999, 1, 1))
+    ]
+
+
+def test_many_small_searches_each_end_once_with_their_first_hit_or_none(gpu: HostGpu) -> None:
+    searches = small_searches()
+    done = [0] * len(searches)
+    hits: dict[int, int | None] = {}
+    for found in CudaEngine(0).search_many(searches):
+        assert found.index not in hits
+        assert done[found.index] < found.done <= searches[found.index].count
+        done[found.index] = found.done
+        if found.hit is not None or found.done == searches[found.index].count:
+            hits[found.index] = found.hit
+
+    wanted = [next(iter(by_hashlib(each.space, each.start, each.count, each.zeros)), None) for each in searches]
+    assert None in wanted and len(set(wanted)) > len(searches) / 2
+    assert [hits[index] for index in range(len(searches))] == wanted
+
+
+def test_many_small_searches_have_their_launches_on_the_device_together(gpu: HostGpu) -> None:
+    answers = CudaEngine(0).search_many(small_searches())
+    next(iter(answers))
+
+    assert len(gpu.launched) == MANY_IN_FLIGHT
+    assert gpu.in_flight > 0
+
+
+def test_closing_many_small_searches_waits_for_the_launches_in_flight(gpu: HostGpu) -> None:
+    engine = CudaEngine(0)
+    answers = engine.search_many(small_searches())
+    next(answers)
+    answers.close()
+
+    assert gpu.in_flight == 0
+    assert len(gpu.launched) == MANY_IN_FLIGHT
+    space = LANE_SPACES["search_shared"]
+    assert searched(engine, space, 0, 20_000, 2) == by_hashlib(space, 0, 20_000, 2)
+
+
+def test_a_small_search_outside_its_space_is_refused_before_any_is_launched(gpu: HostGpu) -> None:
+    space = LANE_SPACES["search_shared"]
+    with pytest.raises(InvalidInput, match="do not lie within"):
+        CudaEngine(0).search_many([Search(space, 0, 10, 1), Search(space, space.capacity, 1, 1)])
+    assert gpu.launched == []
+
+
+def test_a_small_search_launches_about_half_of_what_a_hit_takes(gpu: HostGpu) -> None:
+    engine, space = CudaEngine(0), LANE_SPACES["search_shared"]
+    found = next(iter(engine.search_many([Search(space, 0, 10**6, 3)])))
+
+    assert found == Found(0, 2048, None) or found.hit in by_hashlib(space, 0, 2048, 3)
 
 
 def test_the_next_launch_is_queued_before_the_last_one_is_looked_at(gpu: HostGpu) -> None:
