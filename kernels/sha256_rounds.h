@@ -6,7 +6,6 @@
  *     CONSTANT_TABLE     what stands before a read-only table in constant memory
  * and may define
  *     VECTOR32           word32, or a vector of them: so many messages are hashed at once
- *     ROTR, CHOOSE, MAJORITY    where the language has a function for them
  */
 #ifndef VECTOR32
 #define VECTOR32 word32
@@ -23,19 +22,15 @@ CONSTANT_TABLE word32 ROUND_CONSTANTS[64] = {
     0x748f82eeu, 0x78a5636fu, 0x84c87814u, 0x8cc70208u, 0x90befffau, 0xa4506cebu, 0xbef9a3f7u, 0xc67178f2u,
 };
 
-#ifndef ROTR
 /* Written as shift and or: both compilers turn it into one rotate. */
 #define ROTR(x, n) (((x) >> (n)) | ((x) << (32 - (n))))
-#endif
 #define BIG_SIGMA0(x) (ROTR(x, 2) ^ ROTR(x, 13) ^ ROTR(x, 22))
 #define BIG_SIGMA1(x) (ROTR(x, 6) ^ ROTR(x, 11) ^ ROTR(x, 25))
 #define SMALL_SIGMA0(x) (ROTR(x, 7) ^ ROTR(x, 18) ^ ((x) >> 3))
 #define SMALL_SIGMA1(x) (ROTR(x, 17) ^ ROTR(x, 19) ^ ((x) >> 10))
-#ifndef CHOOSE
 /* The cheaper of the equal forms where there is no three-input logic; a compiler with one (LOP3) folds either. */
 #define CHOOSE(x, y, z) ((z) ^ ((x) & ((y) ^ (z))))
 #define MAJORITY(x, y, z) (((x) & (y)) | ((z) & ((x) | (y))))
-#endif
 
 /* One round; the callers rename a..h instead of moving eight values. */
 #define ROUND(a, b, c, d, e, f, g, h, i)                                                        \
