@@ -100,7 +100,14 @@ class Nvrtc:
         return frozenset(found)
 
     def cubin(self, source: str, options: list[str]) -> bytes:
-        """The machine code. SystemExit with the compiler's log if there is none."""
+        """Machine code for a real architecture. SystemExit with the compiler's log if there is none."""
+        return self._compiled(source, options, "CUBIN")
+
+    def ptx(self, source: str, options: list[str]) -> str:
+        """The code before it is made for one chip. SystemExit with the compiler's log if there is none."""
+        return self._compiled(source, options, "PTX").rstrip(b"\0").decode()
+
+    def _compiled(self, source: str, options: list[str], what: str) -> bytes:
         program = ctypes.c_void_p()
         handle = ctypes.byref(program)
         self._check(self._library.nvrtcCreateProgram(handle, source.encode(), b"sha256.cu", 0, None, None))
@@ -108,7 +115,7 @@ class Nvrtc:
             arguments = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
             if self._library.nvrtcCompileProgram(program, len(options), arguments):
                 raise SystemExit(self._read(program, "ProgramLog").decode())
-            return self._read(program, "CUBIN")
+            return self._read(program, what)
         finally:
             self._library.nvrtcDestroyProgram(handle)
 
