@@ -60,13 +60,13 @@ def limit_of(device: DeviceInfo, hardware: Hardware, space: NonceSpace) -> Limit
 
 
 def cpu_limit(space: NonceSpace, cores: int) -> Limit:
-    """Cores x lanes / time of a hash on the scarcer of all ports and the rotating ports. Raises EngineUnavailable."""
-    count, ports = vector_count(_shape(space)), vector_ports()
+    """Lanes / time of a hash on the scarcer of all ports and the rotating ports. Raises EngineUnavailable."""
+    count, ports = vector_count(_shape(space)), vector_ports(cores)
     seconds = max(count.total / ports.additions, count.rotations / ports.rotations)
     return Limit(
-        rate=cores * ports.lanes / seconds,
+        rate=ports.lanes / seconds,
         how=f"{count.total:,.0f} vector operations a hash, {count.rotations:.0f} of them shifts or rotations, "
-        f"counted in the CPU engine's machine code; {ports}, measured on one core; {cores} core{'s' if cores > 1 else ''}",
+        f"counted in the CPU engine's machine code; {ports}",
     )
 
 

@@ -19,13 +19,12 @@ from typing import Literal, TypeVar, cast
 
 import click
 
-from bench.engines import search_rate, space_of
 from bench.one_device import CHOICES, Choice, open_device
 from gpu_worker.device_runner import ReadyEngine
 from gpu_worker.worker import Worker
 from hashfleet.engine import Batch, DeviceInfo, Found, HashEngine, Search
 from hashfleet.message import NonceSpace
-from hashfleet.self_test import self_test
+from hashfleet.self_test import measure_rate, self_test
 
 _Answer = TypeVar("_Answer", Batch, Found)
 
@@ -96,7 +95,7 @@ def main(coordinator: str, engine: Choice) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     opened = open_device(engine)
     self_test(opened)
-    rate = search_rate(opened, space_of("T"), 0.5)
+    rate = measure_rate(opened)
 
     def tell(observation: Observation) -> None:
         sys.stdout.write(observation.line())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from bench import limits, machine
+from bench import engines, limits, machine
 from bench.device_log import DeviceLog, gaps_between_leases
 from bench.engines import SHAPES, search_rate, space_of
 from bench.fleet import REFINE_RANGE, Booking, booked_rate, hardest_zeros
@@ -17,7 +18,7 @@ from bench.house import scenario_of
 from bench.jobs import BUILD_RANGE, DIFFICULTIES, small_jobs
 from bench.limits import CudaDevice, VectorCount, cpu_limit, cuda_limit, limit_of, parse_sass_count, vector_count
 from bench.observed_worker import Observation, ObservedEngine, read_observation
-from bench.vector_ports import VectorPorts
+from bench.vector_ports import VectorPorts, vector_ports
 from devnet.scenario import Scenario, genesis
 from devnet.state import STRUCT_TYPES
 from hashfleet.difficulty import safe
@@ -163,7 +164,7 @@ T, S, PLAIN = space_of("T"), space_of("S"), space_of("plain")
 def counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """4 GHz with four ports, of which two rotate; a hash of 800 operations, and one that rotates much."""
     counts = {"T": VectorCount(800, 300), "S12": VectorCount(800, 500)}
-    monkeypatch.setattr(limits, "vector_ports", lambda: VectorPorts(16, 4e9, 16e9, 8e9))
+    monkeypatch.setattr(limits, "vector_ports", lambda cores: VectorPorts(cores, 16, 4e9, cores * 16e9, cores * 8e9))
     monkeypatch.setattr(limits, "vector_count", counts.__getitem__)
 
 
@@ -228,3 +229,51 @@ def test_a_counter_that_prints_no_counts_is_a_failure(output: str) -> None:
 
 def test_a_commit_is_told_for_a_checkout_only(tmp_path: Path) -> None:
     assert machine.commit(tmp_path) is None
+
+
+def test_the_ports_of_this_machine_are_measured_or_it_is_said_why_not() -> None:
+    try:
+        ports = vector_ports(1)
+    except EngineUnavailable as error:
+        assert "not measured" in str(error)
+    else:
+        assert ports.lanes in (8, 16)
+        assert min(ports.clock, ports.additions, ports.rotations) > 0
+
+
+def test_more_cores_than_there_are_have_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineUnavailable):
+        vector_ports(100_000)
+
+
+def test_a_device_is_measured_in_every_shape_after_its_self_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    tested = []
+    monkeypatch.setattr(engines, "CpuEngine", lambda processes=None, niceness=5: Clockwork())
+    monkeypatch.setattr(engines, "self_test", tested.append)
+    with ExitStack() as stack:
+        contenders, refused = engines.open_contenders(("cpu",), stack)
+    assert [contender.id for contender in contenders] == [
+        "cpu-1/T", "cpu-1/S", "cpu-1/plain", "cpu/T", "cpu/S", "cpu/plain",
+    ]  # fmt: skip
+    assert len(tested) == 2
+    assert refused == []
+
+
+def test_an_engine_that_computes_wrongly_is_not_measured_but_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "CpuEngine", lambda processes=None, niceness=5: Clockwork())
+    with ExitStack() as stack:
+        contenders, refused = engines.open_contenders(("cpu",), stack)
+    assert contenders == []
+    assert [each.what for each in refused] == ["cpu-1", "cpu"]
+    assert "does not compute SHA-256 rightly" in refused[0].reason
+
+
+def test_a_kind_of_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(kind: str) -> list[DeviceInfo]:
+        raise EngineUnavailable("CUDA finds no device")
+
+    monkeypatch.setattr(engines, "find_devices", none)
+    with ExitStack() as stack:
+        contenders, refused = engines.open_contenders(("cuda",), stack)
+    assert contenders == []
+    assert [(each.what, each.reason) for each in refused] == [("CUDA engine", "CUDA finds no device")]

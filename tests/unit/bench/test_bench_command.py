@@ -1,0 +1,66 @@
+"""`hashfleet bench`: JSON for programs, tables for people. What is measured is tested elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from bench.report import FleetReport, JobsReport, KernelsReport, as_json
+from hashfleet.cli import bench
+
+
+@pytest.fixture
+def measured(
+    monkeypatch: pytest.MonkeyPatch,
+    kernels_report: KernelsReport,
+    fleet_report: FleetReport,
+    jobs_report: JobsReport,
+) -> None:
+    """Every measurement gives the reports of conftest.py at once."""
+
+    async def fleet(choice: str, rounds: int, seconds: float, cancels: int) -> FleetReport:
+        return fleet_report
+
+    async def jobs(choice: str, count: int) -> JobsReport:
+        return jobs_report
+
+    monkeypatch.setattr(bench, "measure_kernels", lambda kinds, rounds, seconds: kernels_report)
+    monkeypatch.setattr(bench, "measure_fleet", fleet)
+    monkeypatch.setattr(bench, "measure_jobs", jobs)
+
+
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize("kind", ["kernels", "fleet", "jobs"])
+def test_json_is_the_whole_report(kind: str, request: pytest.FixtureRequest) -> None:
+    done = CliRunner().invoke(bench.command, [kind, "--json"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout == as_json(request.getfixturevalue(f"{kind}_report")) + "\n"
+
+
+@pytest.mark.usefixtures("measured")
+def test_the_table_of_engines_shows_ratios_limits_and_what_is_missing() -> None:
+    done = CliRunner().invoke(bench.command, ["kernels"])
+    assert done.exit_code == 0, done.output
+    (row,) = [line.split() for line in done.stdout.splitlines() if "shape T" in line]
+    assert row[-9:] == ["7%", "193", "x", "1.49", "x", "50%", "of", "580", "MH/s"]
+    assert "not measured: Node: a loop of crypto.createHash: node is not installed" in done.stdout
+    assert "limit: 815 operations a hash; 2 cores" in done.stdout
+
+
+@pytest.mark.usefixtures("measured")
+def test_an_engine_that_was_asked_for_and_is_not_measured_is_a_failure() -> None:
+    assert CliRunner().invoke(bench.command, ["kernels", "--engine", "cpu"]).exit_code == 0
+    assert CliRunner().invoke(bench.command, ["kernels", "--engine", "cpu", "--engine", "cuda"]).exit_code == 1
+
+
+@pytest.mark.usefixtures("measured")
+def test_the_fleet_is_shown_with_its_share_and_its_latencies() -> None:
+    done = CliRunner().invoke(bench.command, ["fleet"])
+    assert "96.0%" in done.stdout
+    assert "median 50.5 ms, 99th percentile 99 ms (100 measured)" in done.stdout
+
+
+@pytest.mark.usefixtures("measured")
+def test_jobs_are_shown_per_second() -> None:
+    done = CliRunner().invoke(bench.command, ["jobs"])
+    assert "1000 in 8.0 s, 125.0 a second" in done.stdout
