@@ -142,12 +142,16 @@ class OpenClEngine:
         hit_capacity: int = HIT_CAPACITY,
         time_limit: float = 30.0,
         width: int | None = None,
+        group_size: int | None = None,
+        tails_per_item: int | None = None,
+        in_flight: int = IN_FLIGHT,
     ) -> None:
         """Open device number `device` of platform number `platform` and compile the kernels for it.
 
-        `hit_capacity` is the size of the hit buffer, `time_limit` how many seconds a launch may take; `width`, one of
-        VECTOR_WIDTHS, replaces the vector width that suits the device. Raises EngineUnavailable if there is no such
-        device or the kernels do not compile on it.
+        `hit_capacity` is the size of the hit buffer, `time_limit` how many seconds a launch may take. The others are
+        for tuning the kernels for the two shapes: vector width (one of VECTOR_WIDTHS), items per group and tails per
+        item, None for what suits this kind of device; and launches queued at a time. Raises EngineUnavailable if there
+        is no such device or the kernels do not compile on it.
         """
         name = f"opencl:{platform}.{device}"
         try:
@@ -172,8 +176,10 @@ class OpenClEngine:
             raise EngineUnavailable(f"{name} cannot be used: {_first_line(error)}") from error
         self._group = min(_GROUP_SIZE, *limits.values())
         # On a CPU a group is what one core takes at a time, and an item is large enough for that.
-        self._lane_group = 1 if is_cpu else min(_LANE_GROUP_SIZE, *limits.values())
-        self._tails_per_item = _TAILS_PER_VECTOR_ITEM if is_cpu else _TAILS_PER_ITEM
+        lane_group = group_size or (1 if is_cpu else _LANE_GROUP_SIZE)
+        self._lane_group = min(lane_group, *limits.values())
+        self._tails_per_item = tails_per_item or (_TAILS_PER_VECTOR_ITEM if is_cpu else _TAILS_PER_ITEM)
+        self._in_flight = in_flight
         self._capacity = hit_capacity
         self._time_limit = time_limit
         self._sizes = {name: BatchSize(_FIRST_BATCH, MAX_LAUNCH) for name in self._kernels}
@@ -310,7 +316,7 @@ class OpenClEngine:
         in_flight: deque[_Flight] = deque()
         try:
             while at < end or in_flight:
-                while at < end and len(in_flight) < IN_FLIGHT:
+                while at < end and len(in_flight) < self._in_flight:
                     count = _next_count(task, at, end)
                     in_flight.append(self._launched(task, at, count))
                     at += count
