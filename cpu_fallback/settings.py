@@ -25,6 +25,11 @@ class CpuSettings:
     processes: int | None = None
 
 
+def default_settings() -> CpuSettings:
+    """What an engine takes if it is given nothing."""
+    return CpuSettings()
+
+
 def candidates(cores: int) -> tuple[CpuSettings, ...]:
     """Other settings worth a measurement on so many cores, the likeliest first."""
     # Two threads of one core share its vector units: one of them alone may do as much, and heats less.
@@ -40,7 +45,7 @@ def device_model(cores: int) -> DeviceModel:
     except metadata.PackageNotFoundError:
         compiler = "no LLVM"
     sources = [resources.files("cpu_fallback").joinpath(name).read_text(encoding="utf-8") for name in _SOURCES]
-    tried = repr((CpuSettings(), *candidates(cores)))
+    tried = repr((default_settings(), *candidates(cores)))
     return DeviceModel(
         EngineKind.CPU,
         f"{cpu_name()}, {cores} core{'s' if cores > 1 else ''}",

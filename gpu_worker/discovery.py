@@ -10,6 +10,7 @@ import re
 
 from gpu_worker.cuda_engine import CudaEngine, cuda_device_info, import_cupy
 from gpu_worker.opencl_engine import OpenClEngine, opencl_device_info
+from gpu_worker.settings import CudaSettings, GpuSettings, OpenClSettings
 from hashfleet.engine import DeviceInfo, HashEngine
 from hashfleet.errors import EngineUnavailable, InvalidInput
 
@@ -43,18 +44,39 @@ def find_devices(engine: str) -> list[DeviceInfo]:
     raise InvalidInput(f"the engine is {engine[:40]!r}; it should be one of {', '.join(ENGINES)}")
 
 
-def open_engine(device_id: str) -> HashEngine:
-    """Open a device by the id that `find_devices` gave it.
+def open_engine(device_id: str, settings: GpuSettings | None = None) -> HashEngine:
+    """Open a device by the id that `find_devices` gave it, with these settings or its default ones.
 
-    Raises InvalidInput for anything that is not such an id, EngineUnavailable if the device cannot be used. The
-    engine has not been tested yet: see `hashfleet.self_test`.
+    Raises InvalidInput for anything that is not such an id, and for settings of another kind of device;
+    EngineUnavailable if the device cannot be used. The engine has not been tested yet: see `hashfleet.self_test`.
     """
     found = _DEVICE_ID.fullmatch(device_id)
     if not found:
         raise InvalidInput(f"the device id is {device_id[:40]!r}; it should be a GPU's, such as cuda:0 or opencl:0.1")
     if found[1] is not None:
-        return CudaEngine(int(found[1]))
-    return OpenClEngine(int(found[2]), int(found[3]))
+        chosen = CudaSettings() if settings is None else settings
+        if not isinstance(chosen, CudaSettings):
+            raise InvalidInput(
+                f"the settings for {device_id} are those of an OpenCL device; they should be CudaSettings"
+            )
+        return CudaEngine(
+            int(found[1]),
+            group_size=chosen.group_size,
+            tails_per_thread=chosen.tails_per_thread,
+            in_flight=chosen.in_flight,
+            multiplied_of_four=chosen.multiplied_of_four,
+        )
+    chosen = OpenClSettings() if settings is None else settings
+    if not isinstance(chosen, OpenClSettings):
+        raise InvalidInput(f"the settings for {device_id} are those of a CUDA device; they should be OpenClSettings")
+    return OpenClEngine(
+        int(found[2]),
+        int(found[3]),
+        width=chosen.width,
+        group_size=chosen.group_size,
+        tails_per_item=chosen.tails_per_item,
+        in_flight=chosen.in_flight,
+    )
 
 
 def _automatic() -> list[DeviceInfo]:

@@ -223,7 +223,7 @@ def tune(
     A candidate that does not open, fails, or does not pass `test` is refused. Raises EngineError if that happens to
     the default settings.
     """
-    if seconds <= 0:
+    if not seconds > 0:  # nor NaN
         raise InvalidInput(f"the time for tuning is {seconds:g} s; it should be above 0")
     return _Tuning(tunable, seconds, progress, test, clock).run()
 

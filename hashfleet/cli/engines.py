@@ -8,20 +8,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import click
 
 from cpu_fallback.engine import DEVICE_ID as CPU
-from cpu_fallback.engine import MAX_PROCESSES, CpuEngine
-from gpu_worker.device_process import DeviceProcess, call_in_process
+from cpu_fallback.engine import MAX_PROCESSES
+from gpu_worker.device_process import call_in_process
 from gpu_worker.device_runner import ReadyEngine
-from gpu_worker.discovery import find_devices, open_engine
+from gpu_worker.discovery import find_devices
 from hashfleet.cli.quantity import show_rate
+from hashfleet.cli.tuned_settings import AnySettings, best_known, settings_file, tunable_cpu, tunable_gpu
 from hashfleet.engine import DeviceInfo, EngineKind, HashEngine
 from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
 from hashfleet.self_test import measure_rate, self_test
+from hashfleet.tuning import Tunable
+from hashfleet.tuning_file import TuningFile
 
 logger = logging.getLogger(__name__)
 
@@ -92,14 +94,17 @@ def read_options(engine: str, devices: str, cpu_processes: int | None, niceness:
     return EngineOptions(engine, ids, cpu_processes, niceness)
 
 
-def open_engines(options: EngineOptions) -> list[ReadyEngine]:
+def open_engines(options: EngineOptions, renew: bool = False) -> list[ReadyEngine]:
     """Open every device asked for, one engine each, after its self-test; devices that fail are logged and left out.
 
-    With engine "auto" and no device named, the CPU steps in where no GPU can be used. Raises EngineUnavailable if
+    Devices that were tuned (`hashfleet tune`) are opened with the settings that were stored, others with their
+    defaults. With `renew`, those whose driver or kernels have changed since are measured again first, some seconds
+    each. With engine "auto" and no device named, the CPU steps in where no GPU can be used. Raises EngineUnavailable if
     nothing can be used, InvalidInput if a device is named that is not there.
     """
     reasons: list[str] = []
-    trials = _try_out(options, reasons)
+    file = settings_file()
+    trials = _try_out(options, reasons, file, renew)
     ready = [trial for trial in trials if isinstance(trial, ReadyEngine)]
     refused = [trial for trial in trials if isinstance(trial, Refused)]
     for refusal in refused:
@@ -111,7 +116,7 @@ def open_engines(options: EngineOptions) -> list[ReadyEngine]:
             what = " or ".join(options.device_ids) or f"{options.engine} device"
             raise EngineUnavailable(f"no {what} can be used: {why}")
         logger.warning("no GPU can be used (%s); falling back to CPU processes", why)
-        fallback = _try_cpu(options)
+        fallback = _try_cpu(options, file, renew)
         if isinstance(fallback, Refused):
             raise EngineUnavailable(f"neither a GPU nor the CPU can be used: {why}; {fallback.reason}")
         ready = [fallback]
@@ -130,9 +135,10 @@ def survey(options: EngineOptions) -> list[tuple[DeviceInfo, float] | Refused]:
     All of them are closed again. Raises InvalidInput if a device is named that is not there.
     """
     reasons: list[str] = []
-    trials = _try_out(options, reasons)
+    file = settings_file()
+    trials = _try_out(options, reasons, file, renew=False)
     if options.engine == "auto" and not options.device_ids:
-        trials.append(_try_cpu(options))
+        trials.append(_try_cpu(options, file, renew=False))
     for reason in reasons:
         logger.warning("%s", reason)
     found: list[tuple[DeviceInfo, float] | Refused] = []
@@ -150,35 +156,80 @@ def label(kind: EngineKind) -> str:
     return _LABELS[kind]
 
 
-def _try_out(options: EngineOptions, reasons: list[str]) -> list[ReadyEngine | Refused]:
+def find_tunable(options: EngineOptions) -> list[Tunable[AnySettings]]:
+    """Every device that the options name, for tuning; with engine "auto" and none named, all GPUs and the CPU.
+
+    Raises EngineUnavailable if there is no device of the engine asked for, InvalidInput for one that is not there.
+    """
+    reasons: list[str] = []
+    found = [tunable_gpu(device) for device in _find_gpus(options, reasons)]
+    everything = options.engine == "auto" and not options.device_ids
+    if everything or options.engine == CPU or CPU in options.device_ids:
+        found.append(tunable_cpu(options.cpu_processes, options.niceness, compile_first=True))
+    if not found:
+        raise EngineUnavailable(f"no {options.engine} device can be tuned: {'; '.join(reasons) or 'none was found'}")
+    for reason in reasons:
+        logger.info("%s", reason)
+    return found
+
+
+def _try_out(
+    options: EngineOptions, reasons: list[str], file: TuningFile | None, renew: bool
+) -> list[ReadyEngine | Refused]:
     """Open and test what the options ask for; why a kind of device is missing altogether is added to `reasons`."""
-    gpus = _find_gpus(options, reasons)
+    gpus = [tunable_gpu(device) for device in _find_gpus(options, reasons)]
+    chosen = [best_known(tunable, file, renew) for tunable in gpus]
     # All processes start before the first is waited for: drivers load and kernels compile side by side.
-    opened = [DeviceProcess(gpu, open_engine) for gpu in gpus]
+    opened = [tunable.open(settings) for tunable, settings in zip(gpus, chosen, strict=True)]
     trials: list[ReadyEngine | Refused] = []
     try:
-        for engine in opened:
-            trials.append(_test(engine))
+        for number, (tunable, settings) in enumerate(zip(gpus, chosen, strict=True)):
+            trial = _test(opened[number])
+            if isinstance(trial, Refused) and settings != tunable.default:
+                _warn_of(trial)
+                opened[number] = tunable.open(tunable.default)
+                trial = _test(opened[number])
+            trials.append(trial)
     except BaseException:  # Ctrl-C
         for engine in opened:
             engine.close()
         raise
     if options.engine == CPU or CPU in options.device_ids:
-        trials.append(_try_cpu(options))
+        trials.append(_try_cpu(options, file, renew))
     return trials
 
 
-def _try_cpu(options: EngineOptions) -> ReadyEngine | Refused:
-    open_cpu = partial(CpuEngine, options.cpu_processes, options.niceness)
+def _try_cpu(options: EngineOptions, file: TuningFile | None, renew: bool) -> ReadyEngine | Refused:
+    tunable = tunable_cpu(options.cpu_processes, options.niceness)
+    settings = best_known(tunable, file, renew)
+    trial = _open_cpu(tunable, settings)
+    if isinstance(trial, Refused) and settings != tunable.default:
+        _warn_of(trial)
+        return _open_cpu(tunable, tunable.default)
+    return trial
+
+
+def _open_cpu(tunable: Tunable[AnySettings], settings: AnySettings) -> ReadyEngine | Refused:
+    def reopen() -> HashEngine:
+        return tunable.open(settings)
+
     try:
-        engine = open_cpu()
+        engine = reopen()
     except EngineError as error:
         return Refused(CPU, None, str(error))
     try:
-        return _test(engine, open_cpu)
+        return _test(engine, reopen)
     except BaseException:  # Ctrl-C
         engine.close()
         raise
+
+
+def _warn_of(refusal: Refused) -> None:
+    logger.warning(
+        "%s does not work with its tuned settings, so it is tried with the default ones: %s",
+        refusal.device_id,
+        refusal.reason,
+    )
 
 
 def _test(engine: HashEngine, reopen: Callable[[], HashEngine] | None = None) -> ReadyEngine | Refused:

@@ -62,7 +62,7 @@ def command(
     name = _checked_name(socket.gethostname() if name is None else name)
     # While drivers load there is nothing to give back, so SIGTERM may simply end the process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    asyncio.run(_work(address, name, engines.open_engines(options)))
+    asyncio.run(_work(address, name, engines.open_engines(options, renew=True)))
 
 
 async def _work(address: str, name: str, ready: list[ReadyEngine]) -> None:

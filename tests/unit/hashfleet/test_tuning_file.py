@@ -161,7 +161,7 @@ def test_a_directory_in_the_files_place_is_ignored_and_said(path: Path, caplog: 
     assert "Is a directory" in caplog.text
     with pytest.raises(HashfleetError, match="cannot be written"):
         TuningFile(path).put(entry())
-    assert os.listdir(path.parent) == [path.name] or set(os.listdir(path.parent)) == {path.name, path.name + ".lock"}
+    assert {each.name for each in path.parent.iterdir()} == {"tuning.json", "tuning.json.lock"}
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
