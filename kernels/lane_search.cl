@@ -64,8 +64,9 @@ __constant const word32 NUMBERS[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
         LANE_ROUND(b, c, d, e, f, g, h, a, WORD((i) + 7));     \
     } while (0)
 
-/* state = its a..h after rounds 0 to rounds - 1 of these words, constants included, and round `rounds` without its word,
- * which is then missing in a and in e. `rounds` is a constant below LAST_WORDS; so is the loop's end, for the unrolling. */
+/* state = its a..h after rounds 0 to rounds - 1 of these words, constants included, and round `rounds` without its
+ * word, which is then missing in a and in e. `rounds` is a constant below LAST_WORDS; so is the loop's end, for the
+ * unrolling. */
 #define LAST_WORDS 14
 static inline void begin_rounds(vector32 state[8], const vector32 words[16], const int rounds)
 {
@@ -109,8 +110,8 @@ static inline void write_lanes(vector32 words[16], const int end, const word64 f
 
 /* The rare path: report those of this work item's lanes whose `masked` word is zero.
  *
- * found[0] counts the hits; found[1 ..] are their distances from the launch's first nonce, as far as `capacity` goes, in
- * no order. Nonces before the first have a distance of `count` or more, modulo 2^32, as have those behind the last.
+ * found[0] counts the hits; found[1 ..] are their distances from the launch's first nonce, as far as `capacity` goes,
+ * in no order. Nonces before the first have a distance of `count` or more, modulo 2^32, as have those behind the last.
  */
 static inline void report_lanes(const vector32 masked, const word32 tail, const word32 tails_per_lane,
                                 const word32 skip, const word32 count, const word32 capacity, __global word32 *found)
@@ -131,8 +132,8 @@ static inline void report_lanes(const vector32 masked, const word32 tail, const 
     }
 }
 
-/* The arguments of every kernel. Grid: x the lanes, WIDTH for each work item; y the tails, tails_per_item for each group,
- * which is 1 high: so the compiler knows that all of a group read the table at the same place.
+/* The arguments of every kernel. Grid: x the lanes, WIDTH for each work item; y the tails, tails_per_item for each
+ * group, which is 1 high: so the compiler knows that all of a group read the table at the same place.
  *
  *     first_lane, skip, count    the range begins with the first lane's nonce number `skip` and has `count` nonces
  *     first_tail, end_tail       the tails to try: first_tail .. end_tail - 1
@@ -148,11 +149,13 @@ static inline void report_lanes(const vector32 masked, const word32 tail, const 
         const word32 end_tail, const word32 tails_per_item, const word32 mask, const word32 capacity,         \
         __global word32 *restrict found
 
-/* Shape T. The table has a row of 52 words per tail: word 12 of the last block, then word + constant of rounds 13 to 63.
+/* Shape T. The table has a row of 52 words per tail: word 12 of the last block, then word + constant of rounds 13 to
+ * 63.
  *
- * Per hash 51 rounds remain and no schedule: 822 vector operations on AVX-512, where a rotation and three-input logic are
- * one each (126 million hashes per second of a core on PoCL 3.1), 775 on AMD's RDNA 2. CHOOSE and MAJORITY by OpenCL's
- * bitselect, which looks like the one instruction that they are, hide that from the compiler: 107 million on PoCL.
+ * Per hash 51 rounds remain and no schedule. LLVM 15 makes of them 822 vector operations on AVX-512, where a rotation
+ * and three-input logic are one each (126 million hashes per second of a core on PoCL 3.1), and 775 on AMD's RDNA 2.
+ * CHOOSE and MAJORITY by OpenCL's bitselect, which looks like the one instruction that they are, hide that from the
+ * compiler: 107 million on PoCL.
  */
 #define FILLER 0x30303030u
 #define SCHEDULE_WORDS 52

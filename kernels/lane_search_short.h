@@ -2,9 +2,10 @@
  * word, and its SMALL_SIGMA0.
  *
  * Computed once per lane: rounds 0 to VARYING - 1, and of round VARYING all but one addition to each of a and e; the
- * schedule words that the varying word does not reach, their round constants added; of the others, the sum of the terms
- * that it does not reach. Per hash 51 rounds remain (50 where word 13 varies) and the rest of the schedule: 1,262 vector
- * operations on AVX-512 (1,233; 88 million hashes per second of a core on PoCL 3.1), 1,118 on AMD's RDNA 2.
+ * schedule words that the varying word does not reach, their round constants added; of the others, the sum of the
+ * terms that it does not reach. Per hash 51 rounds remain (50 where word 13 varies) and the rest of the schedule. LLVM
+ * 15 makes of them 1,262 (1,233) vector operations on AVX-512 (87 million hashes per second of a core on PoCL 3.1), and
+ * 1,118 on AMD's RDNA 2.
  */
 
 #ifndef VARIES
