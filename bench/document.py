@@ -27,8 +27,8 @@ _KERNELS = """\
 ## Engines
 
 Hashes a second of each engine, and of what one would use without it, in the same run. Shape T and S are the two layouts
-of a nonce that `hashfleet/message.py` draws. The limit is what the same hardware could do at most with the number of
-operations that a hash of this shape needs, whoever wrote the kernel.
+of a nonce that `hashfleet/message.py` draws. The limit is what the hardware could do at most with the operations that a
+hash of this shape takes in our code; how it was computed stands below the table.
 """
 _FLEET = """\
 ## The fleet around an engine
@@ -41,7 +41,7 @@ _JOBS = """\
 ## Small jobs
 
 Many jobs of difficulty 1 to 5, submitted at once by 32 callers: time until the coordinator has checked a proof of each.
-Hashing is the smallest part of it. The chain takes transactions at its own pace, behind that.
+The transactions follow behind that, at the chain's pace.
 """
 _COLUMNS = {"hashlib": "hashlib", "node": "Node", "hashcat-cpu": "hashcat, CPU", "hashcat-gpu": "hashcat, GPU"}
 
@@ -75,10 +75,10 @@ def mega(rate: float) -> str:
 
 def times(ratio: float) -> str:
     """
-    >>> times(0.81), times(3.14), times(149.7)
-    ('0.81', '3.1', '150')
+    >>> times(0.812), times(3.14), times(14.97), times(149.7)
+    ('0.81', '3.14', '15.0', '150')
     """
-    return f"{ratio:.{2 if ratio < 1 else 1 if ratio < 10 else 0}f}"
+    return f"{ratio:.{2 if ratio < 10 else 1 if ratio < 100 else 0}f}"
 
 
 def _kernels(report: KernelsReport) -> str:
@@ -101,7 +101,7 @@ def _kernels(report: KernelsReport) -> str:
             "",
             *_table(heads, rows, left=2),
             "",
-            f"{len(report.figures[0].rounds)} rounds of {report.seconds:g} s."
+            f"{len(report.figures[0].rounds)} rounds of {report.seconds:g} s; hashcat takes its own time."
             if report.figures
             else "Nothing measured.",
             "",
