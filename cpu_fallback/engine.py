@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 DEVICE_ID = "cpu"
 MAX_PROCESSES = 1024
+#: Vectors that a core may hash side by side.
+STREAMS = (1, 2, 3)
 #: What may be asked for: the best code for this CPU, vectors of one kind, or no compiled code at all.
 TARGETS = ("host", "avx512", "avx2", "sse2", "hashlib")
 #: Nonces per lane in the first batch, before anything is measured: 30 ms of hashlib, a few times less than a kernel's
@@ -41,11 +43,12 @@ _CLOSE_SECONDS = 2.0
 class _Lane:
     """One child process and our end of its socket."""
 
-    def __init__(self, number: int, niceness: int, target: str, compile_first: bool) -> None:
+    def __init__(self, number: int, niceness: int, target: str, streams: int | None, compile_first: bool) -> None:
         # A plain subprocess rather than multiprocessing.Process: it may be started from a daemonic process too, and
         # it does not import the parent's main module again.
         ours, theirs = Pipe()
-        arguments = [str(theirs.fileno()), str(os.getpid()), str(niceness), target, "wait" if compile_first else ""]
+        code = [target, "" if streams is None else str(streams), "wait" if compile_first else ""]
+        arguments = [str(theirs.fileno()), str(os.getpid()), str(niceness), *code]
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "cpu_fallback.lane", *arguments],
@@ -100,6 +103,7 @@ class CpuEngine:
         niceness: int = 5,
         *,
         target: str = "host",
+        streams: int | None = None,
         compile_first: bool = False,
         time_limit: float = 30.0,
     ) -> None:
@@ -107,9 +111,9 @@ class CpuEngine:
 
         They begin with hashlib; the kernel of T is ready after another half second or less, that of S as long after
         the first space of that shape. `processes` defaults to the cores this process may run on, `niceness` (0 to 19)
-        is added to its own, `target` is one of TARGETS, `compile_first` waits for all kernels, and `time_limit` is how
-        many seconds a batch may take. Raises EngineUnavailable if a process does not start, or a target is asked for by
-        name that this CPU lacks.
+        is added to its own, `target` is one of TARGETS, `streams` one of STREAMS, None for what suits the target;
+        `compile_first` waits for all kernels, and `time_limit` is how many seconds a batch may take. Raises
+        EngineUnavailable if a process does not start, or a target is asked for by name that this CPU lacks.
         """
         count = len(os.sched_getaffinity(0)) if processes is None else processes
         if not 1 <= count <= MAX_PROCESSES:
@@ -118,6 +122,8 @@ class CpuEngine:
             raise InvalidInput(f"the niceness is {niceness}; it should be 0 (normal) to 19 (only idle time)")
         if target not in TARGETS:
             raise InvalidInput(f"the target is {target[:40]!a}; it should be one of {', '.join(TARGETS)}")
+        if streams is not None and streams not in STREAMS:
+            raise InvalidInput(f"the number of streams is {streams}; it should be {STREAMS[0]} to {STREAMS[-1]}")
         self._time_limit = time_limit
         self._count = count
         #: By shape: a shape without a kernel is a hundred times slower.
@@ -128,7 +134,7 @@ class CpuEngine:
         self._lanes: list[_Lane] = []
         try:
             for number in range(1, count + 1):
-                self._lanes.append(_Lane(number, niceness, target, compile_first))
+                self._lanes.append(_Lane(number, niceness, target, streams, compile_first))
             answers = self._answers(self._lanes)
             if answers[0].refusal:
                 raise EngineError(answers[0].refusal)

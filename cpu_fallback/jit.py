@@ -11,7 +11,7 @@ import ctypes
 import platform
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import llvmlite.binding as llvm
@@ -71,6 +71,11 @@ def find_target(name: str) -> Target:
     if missing and name != "sse2":  # every x86-64 CPU has SSE2, even one that LLVM cannot name
         raise EngineUnavailable(f"this CPU has no {', '.join(missing)}, which {name} needs")
     return target
+
+
+def with_streams(target: Target, streams: int) -> Target:
+    """The same target with so many vectors hashed side by side; 1 may suit a core that runs two threads."""
+    return replace(target, form=replace(target.form, streams=streams))
 
 
 def portable_target(name: str) -> Target:

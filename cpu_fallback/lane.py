@@ -1,8 +1,9 @@
 """What runs in each of the engine's processes: it takes a range, hashes it, answers with the hits.
 
-Started as ``python -m cpu_fallback.lane FD PARENT NICENESS TARGET WAIT``, where FD is an inherited socket and WAIT is
-"wait" to compile all kernels first. It ends when the engine closes that socket, and also when its parent is gone
-without having closed it (killed, while a process forked from it in the meantime keeps the socket open).
+Started as ``python -m cpu_fallback.lane FD PARENT NICENESS TARGET STREAMS WAIT``, where FD is an inherited socket,
+STREAMS is empty for the target's own and WAIT is "wait" to compile all kernels first. It ends when the engine closes
+that socket, and also when its parent is gone without having closed it (killed, while a process forked from it in the
+meantime keeps the socket open).
 """
 
 from __future__ import annotations
@@ -55,12 +56,12 @@ def main(arguments: list[str]) -> None:
     engine: Connection[Answer, Task] = Connection(fd)
     try:
         try:
-            searcher = Searcher(arguments[3])
+            searcher = Searcher(arguments[3], int(arguments[4]) if arguments[4] else None)
         except EngineUnavailable as error:
             engine.send(Answer(0, refusal=str(error)))
             return
         searcher.prepare("T")
-        if arguments[4] == "wait":
+        if arguments[5] == "wait":
             for shape in SHAPES:
                 searcher.wait_for(shape)
         engine.send(Answer(0, trouble=searcher.trouble, code=searcher.code))

@@ -29,8 +29,11 @@ KERNEL_ADVANTAGE = 16
 class Searcher:
     """Searches ranges of any space on one core. Used by one thread."""
 
-    def __init__(self, target: str = "host") -> None:
-        """`target` is one of jit.TARGETS. Raises EngineUnavailable if it is asked for by name and not to be had."""
+    def __init__(self, target: str = "host", streams: int | None = None) -> None:
+        """`target` is one of jit.TARGETS, `streams` replaces its number of vectors side by side.
+
+        Raises EngineUnavailable if a target is asked for by name and not to be had.
+        """
         #: Why kernels are not used, if that was not asked for: one sentence, or nothing.
         self.trouble = ""
         #: The instructions that kernels are compiled for, for people.
@@ -44,9 +47,11 @@ class Searcher:
             return
         try:
             # Not at the top: it loads LLVM, 0.1 s and 100 MB that a host without it must do without.
-            from cpu_fallback.jit import find_target, llvm_version
+            from cpu_fallback.jit import find_target, llvm_version, with_streams
 
             self._target = find_target(target)
+            if streams is not None:
+                self._target = with_streams(self._target, streams)
         except (ImportError, OSError) as error:
             if target != "host":
                 raise EngineUnavailable(f"LLVM, which {target} needs, cannot be loaded: {error}") from error

@@ -7,7 +7,7 @@ import platform
 from dataclasses import dataclass
 from importlib import metadata, resources
 
-from cpu_fallback.engine import cpu_name
+from cpu_fallback.engine import STREAMS, cpu_name
 from hashfleet.engine import EngineKind
 from hashfleet.tuning import DeviceModel, digest_of
 
@@ -23,6 +23,8 @@ class CpuSettings:
     target: str = "host"
     #: None: one per core that this process may run on.
     processes: int | None = None
+    #: Vectors hashed side by side on a core, one of the engine's STREAMS; None: what suits the target.
+    streams: int | None = None
 
 
 def default_settings() -> CpuSettings:
@@ -35,7 +37,8 @@ def candidates(cores: int) -> tuple[CpuSettings, ...]:
     # Two threads of one core share its vector units: one of them alone may do as much, and heats less.
     halves = (CpuSettings(processes=cores // 2),) if cores > 1 else ()
     # Wide vectors lower the clock of some CPUs by more than they gain.
-    return (*halves, CpuSettings("avx512"), CpuSettings("avx2"), CpuSettings("sse2"))
+    streams = (CpuSettings(streams=number) for number in STREAMS)
+    return (*halves, *streams, CpuSettings("avx512"), CpuSettings("avx2"), CpuSettings("sse2"))
 
 
 def device_model(cores: int) -> DeviceModel:

@@ -50,7 +50,7 @@ def tunable_cpu(processes: int | None, niceness: int, compile_first: bool = Fals
     def opened(settings: AnySettings) -> HashEngine:
         assert isinstance(settings, CpuSettings)
         count = settings.processes if processes is None else processes
-        return CpuEngine(count, niceness, target=settings.target, compile_first=compile_first)
+        return CpuEngine(count, niceness, target=settings.target, streams=settings.streams, compile_first=compile_first)
 
     return Tunable(CPU, cpu.device_model(cores), cpu.default_settings(), cpu.candidates(cores), opened)
 

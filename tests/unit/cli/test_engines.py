@@ -50,8 +50,10 @@ class Machine:
     def open_gpu(self, device: DeviceInfo, open_engine: Any) -> ScriptedEngine:
         return self._open(device.device_id, open_engine.keywords["settings"])
 
-    def open_cpu(self, processes: int | None, niceness: int, *, target: str, compile_first: bool) -> ScriptedEngine:
-        return self._open("cpu", CpuSettings(target, processes))
+    def open_cpu(
+        self, processes: int | None, niceness: int, *, target: str, streams: int | None, compile_first: bool
+    ) -> ScriptedEngine:
+        return self._open("cpu", CpuSettings(target, processes, streams))
 
     def _open(self, device_id: str, settings: object) -> ScriptedEngine:
         self.opened[device_id] = ScriptedEngine(device_id)
