@@ -52,8 +52,8 @@ LEAST_GAIN = 0.01
 #: Probability that any of the finalists wins by chance, were all of them equal to the default.
 LUCK = 0.01
 
-#: Nonces of shape S have at most this many digits.
-_SHORT_DIGITS = 35
+#: Nonces of shape S have at most this many digits, if the prefix leaves room for them in one block.
+SHORT_NONCE_DIGITS = 35
 #: Like a lease's: the coordinator gives 14 digits of extranonce and 12 of counter.
 _EXTRANONCE = "41720300001700"
 _COUNTER_DIGITS = 12
@@ -249,7 +249,7 @@ class _Tuning(Generic[S]):
         self._slice = seconds / (2 * self._total + len(tunable.candidates) + final + 2)
         self._done = 0
         self._shared = _space(MAX_NONCE_DIGITS)
-        self._short = _space(_SHORT_DIGITS)
+        self._short = _space(SHORT_NONCE_DIGITS)
         self._trials = [Trial(settings) for settings in tunable.candidates]
         self._default_rates: list[float] = []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeAlias, TypeVar
@@ -16,7 +16,7 @@ from gpu_worker import settings as gpu
 from gpu_worker.device_process import DeviceProcess
 from gpu_worker.discovery import open_engine
 from gpu_worker.settings import CudaSettings, OpenClSettings
-from hashfleet.engine import DeviceInfo, HashEngine
+from hashfleet.engine import DeviceInfo, EngineKind, HashEngine
 from hashfleet.errors import HashfleetError
 from hashfleet.tuning import Outcome, Progress, Settings, Tunable, describe, tune, values_of
 from hashfleet.tuning_file import Entry, TuningFile, default_path, values_in
@@ -98,6 +98,20 @@ def best_known(tunable: Tunable[S], file: TuningFile | None, renew: bool) -> S:
         tunable.device_id, entry.measured, describe(settings), entry.ratio,
     )  # fmt: skip
     return settings
+
+
+def prefer_short(devices: Iterable[DeviceInfo]) -> frozenset[str]:
+    """The ids of those devices that were found to hash shape S faster than T."""
+    file = settings_file()
+    if file is None:
+        return frozenset()
+    cores = cpu.usable_cores()
+    models = {
+        each.device_id: cpu.device_model(cores) if each.kind is EngineKind.CPU else gpu.device_model(each)
+        for each in devices
+    }
+    found = {device_id: file.find(model) for device_id, model in models.items()}
+    return frozenset(device_id for device_id, entry in found.items() if entry is not None and entry.shape == "S")
 
 
 def entry_of(

@@ -17,6 +17,7 @@ import pytest
 
 from gpu_worker.device_runner import ReadyEngine
 from hashfleet.cli import engines
+from hashfleet.cli import solve as solve_command
 from hashfleet.cli.main import main
 from hashfleet.cli.solve import check_wait
 from hashfleet.errors import EngineError, InvalidInput
@@ -96,7 +97,24 @@ def test_devices_never_try_the_same_nonces(
     monkeypatch.setattr(engines, "open_engines", lambda options: [ReadyEngine(engine, 100.0) for engine in devices])
     assert solve(monkeypatch, "--prefix", PREFIX, "--zeros", "60", "--max-hashes", "1000") == 1
     assert len(spaces) == len(set(spaces)) == 2
-    assert all(len(extranonce) == 14 for extranonce in spaces)
+    assert len({len(extranonce) for extranonce in spaces}) == 1
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_a_device_gets_nonces_of_the_shape_that_it_was_tuned_to(
+    monkeypatch: pytest.MonkeyPatch, devices: list[ScriptedEngine], short: bool
+) -> None:
+    shapes: list[tuple[bool, bool]] = []
+
+    class Noting(ScriptedEngine):
+        def search(self, space: Any, start: int, count: int, zeros: int) -> Any:
+            shapes.append((space.short is not None, space.shared is not None))
+            return super().search(space, start, count, zeros)
+
+    devices[:] = [Noting("fake:0")]
+    monkeypatch.setattr(solve_command, "prefer_short", lambda found: {each.device_id for each in found if short})
+    assert solve(monkeypatch, "--prefix", PREFIX, "--zeros", "60", "--max-hashes", "10") == 1
+    assert shapes == [(short, not short)]
 
 
 def test_one_device_that_fails_does_not_end_the_search_of_the_others(
@@ -198,7 +216,7 @@ def test_ctrl_c_exits_with_130_and_says_what_was_tried(as_json: bool) -> None:
 
 def test_a_terminal_sees_rate_and_expected_time_on_stderr_and_stdout_stays_clean() -> None:
     ours, theirs = pty.openpty()
-    command = [*COMMAND, "--prefix", PREFIX, "--zeros", "11", "--max-hashes", "2000000", "--force", "--json"]
+    command = [*COMMAND, "--prefix", PREFIX, "--zeros", "11", "--max-hashes", "100000000", "--force", "--json"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "150"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment)
     os.close(theirs)
@@ -212,5 +230,5 @@ def test_a_terminal_sees_rate_and_expected_time_on_stderr_and_stdout_stays_clean
         os.close(ours)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert json.loads(out)["hashes"] == 2_000_000
+    assert json.loads(out)["hashes"] == 100_000_000
     assert re.search(rb"H/s, .* hashes in .*, expected to take", seen)
