@@ -129,8 +129,8 @@ def _openers(kind: Kind) -> list[tuple[str, Hardware, Callable[[], HashEngine]]]
     """Name, hardware and opener of each engine of a kind. Raises EngineUnavailable if there is none."""
     if kind == "cpu":
         return [
-            ("cpu-1", "one core", lambda: CpuEngine(1, niceness=0)),
-            ("cpu", "all cores", lambda: CpuEngine(niceness=0)),
+            ("cpu-1", "one core", lambda: CpuEngine(1, niceness=0, compile_first=True)),
+            ("cpu", "all cores", lambda: CpuEngine(niceness=0, compile_first=True)),
         ]
     return [(info.device_id, _hardware(info.device_id), _opener(info.device_id)) for info in find_devices(kind)]
 

@@ -16,4 +16,4 @@ CHOICES: tuple[Choice, ...] = get_args(Choice)
 def open_device(choice: Choice) -> HashEngine:
     """ "auto" is what a worker takes: a GPU if there is one, else the CPU. Raises EngineUnavailable."""
     devices = [] if choice == "cpu" else find_devices(choice)
-    return DeviceProcess(devices[0], open_engine) if devices else CpuEngine(niceness=0)
+    return DeviceProcess(devices[0], open_engine) if devices else CpuEngine(niceness=0, compile_first=True)

@@ -248,7 +248,7 @@ def test_more_cores_than_there_are_have_no_limit(monkeypatch: pytest.MonkeyPatch
 
 def test_a_device_is_measured_in_every_shape_after_its_self_test(monkeypatch: pytest.MonkeyPatch) -> None:
     tested = []
-    monkeypatch.setattr(engines, "CpuEngine", lambda processes=None, niceness=5: Clockwork())
+    monkeypatch.setattr(engines, "CpuEngine", lambda *_, **__: Clockwork())
     monkeypatch.setattr(engines, "self_test", tested.append)
     with ExitStack() as stack:
         contenders, refused = engines.open_contenders(("cpu",), stack)
@@ -260,7 +260,7 @@ def test_a_device_is_measured_in_every_shape_after_its_self_test(monkeypatch: py
 
 
 def test_an_engine_that_computes_wrongly_is_not_measured_but_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "CpuEngine", lambda processes=None, niceness=5: Clockwork())
+    monkeypatch.setattr(engines, "CpuEngine", lambda *_, **__: Clockwork())
     with ExitStack() as stack:
         contenders, refused = engines.open_contenders(("cpu",), stack)
     assert contenders == []
