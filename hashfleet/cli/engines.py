@@ -165,7 +165,7 @@ def find_tunable(options: EngineOptions) -> list[Tunable[AnySettings]]:
     found = [tunable_gpu(device) for device in _find_gpus(options, reasons)]
     everything = options.engine == "auto" and not options.device_ids
     if everything or options.engine == CPU or CPU in options.device_ids:
-        found.append(tunable_cpu(options.cpu_processes, options.niceness, compile_first=True))
+        found.append(tunable_cpu(options.cpu_processes, options.niceness))
     if not found:
         raise EngineUnavailable(f"no {options.engine} device can be tuned: {'; '.join(reasons) or 'none was found'}")
     for reason in reasons:
