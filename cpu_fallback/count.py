@@ -35,7 +35,7 @@ _KINDS = (
     (Kind.ROTATE, r"pro[rl]v?[dq]$"),
     (Kind.SHIFT, r"ps[rl]l[dq]q?$"),
     (Kind.LOGIC, r"p?ternlog[dq]$|pxor[dq]?$|pandn?[dq]?$|por[dq]?$|xorp[sd]$|andn?p[sd]$|orp[sd]$"),
-    (Kind.ADD, r"p?add[dq]$"),
+    (Kind.ADD, r"padd[dq]$"),
     (Kind.TEST, r"ptestn?m[dq]$|pcmpeq[dq]$|movmskp[sd]$|packss|pacus|pmovmskb$"),
     (Kind.MOVE, r"movd?qa|movd?qu|mov[au]p[sd]$|movd$|movs[sd]$|p?broadcast|pshufd$|shufps$"),
 )
@@ -75,7 +75,7 @@ def count_instructions(shape: str, target: Target) -> InnerLoop:
     graph: Graph = shared_graph() if shape == "T" else short_graph(int(shape[1:]))
     lines = inner_loop(assembly(graph, target))
     counts = Counter(kind_of(line.split()[0]) for line in lines)
-    form = target.form
+    form = target.form_of(shape)
     return InnerLoop(shape, target.name, form.group, form.streams, {kind: counts[kind] for kind in Kind})
 
 

@@ -33,26 +33,35 @@ class Target:
 
     #: One of TARGETS, or what "host" came to: also "neon" or "generic".
     name: str
+    #: Of shape S.
     form: VectorForm
+    #: Streams of shape T, whose shorter loop has registers for more of them.
+    shared_streams: int
     #: As LLVM names them.
     cpu: str
     features: str
     triple: str
 
+    def form_of(self, shape: str) -> VectorForm:
+        """How the kernel of "T", "S12" or "S13" lays its hashes into vectors."""
+        return replace(self.form, streams=self.shared_streams) if shape == "T" else self.form
 
-#: Two streams fill what one leaves idle: measured on Zen 5, T 177 instead of 104 Mh/s with AVX-512, 49 instead of 32
-#: with AVX2. SSE2 has too few registers for them.
-_AVX512 = VectorForm(lanes=16, streams=2, ternary=True)
-_AVX2 = VectorForm(lanes=8, streams=2, ternary=False)
-_SSE2 = VectorForm(lanes=4, streams=1, ternary=False)
-#: NEON, and whatever LLVM makes of four lanes elsewhere: 32 registers.
-_GENERIC = VectorForm(lanes=4, streams=2, ternary=False)
 
-#: Name -> form, LLVM's name of the least CPU that has it, and the features a host must have.
+#: Streams fill what one leaves idle, until registers run out. Measured on one core of Zen 5, Mh/s with 1, 2, 3, 4
+#: streams: AVX-512 T 112, 187, 226, 207 to 259, S 100, 162, 85, 84; AVX2 T 34, 51, 47, 44, S 34, 33, 24, 30; SSE2 T 16,
+#: 19, 17 and S 15, 7, 8 with 1, 2, 3. The loop of four in T fills the first-level cache of instructions, and how fast
+#: it runs changes with where it lies: three are the default.
+_AVX512, _AVX512_SHARED = VectorForm(lanes=16, streams=2, ternary=True), 3
+_AVX2, _AVX2_SHARED = VectorForm(lanes=8, streams=1, ternary=False), 2
+_SSE2, _SSE2_SHARED = VectorForm(lanes=4, streams=1, ternary=False), 2
+#: NEON, and whatever LLVM makes of four lanes elsewhere, are taken to be like SSE2.
+_GENERIC, _GENERIC_SHARED = _SSE2, _SSE2_SHARED
+
+#: Name -> form, streams of T, LLVM's name of the least CPU that has it, and the features a host must have.
 _X86_TARGETS = {
-    "avx512": (_AVX512, "x86-64-v4", ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")),
-    "avx2": (_AVX2, "x86-64-v3", ("avx2", "bmi", "bmi2", "fma", "lzcnt", "movbe")),
-    "sse2": (_SSE2, "x86-64", ("sse2",)),
+    "avx512": (_AVX512, _AVX512_SHARED, "x86-64-v4", ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")),
+    "avx2": (_AVX2, _AVX2_SHARED, "x86-64-v3", ("avx2", "bmi", "bmi2", "fma", "lzcnt", "movbe")),
+    "sse2": (_SSE2, _SSE2_SHARED, "x86-64", ("sse2",)),
 }
 #: What an engine may be asked for; "hashlib" compiles nothing.
 TARGETS = ("host", *_X86_TARGETS, "hashlib")
@@ -67,24 +76,24 @@ def find_target(name: str) -> Target:
     target = portable_target(name)
     if platform.machine() not in ("x86_64", "AMD64"):
         raise EngineUnavailable(f"{name} is of x86-64 CPUs; this one is {platform.machine()}")
-    missing = [feature for feature in _X86_TARGETS[name][2] if not features.get(feature)]
+    missing = [feature for feature in _X86_TARGETS[name][3] if not features.get(feature)]
     if missing and name != "sse2":  # every x86-64 CPU has SSE2, even one that LLVM cannot name
         raise EngineUnavailable(f"this CPU has no {', '.join(missing)}, which {name} needs")
     return target
 
 
 def with_streams(target: Target, streams: int) -> Target:
-    """The same target with so many vectors hashed side by side; 1 may suit a core that runs two threads."""
-    return replace(target, form=replace(target.form, streams=streams))
+    """The same target with so many vectors of shape T hashed side by side; 1 may suit a core that runs two threads."""
+    return replace(target, shared_streams=streams)
 
 
 def portable_target(name: str) -> Target:
     """The target of that name, for the least CPU that has it, whatever this CPU is: to list code, not to run it."""
     if name not in _X86_TARGETS:
         raise InvalidInput(f"the target is {name[:40]!a}; it should be one of {', '.join(_X86_TARGETS)}")
-    form, cpu, _ = _X86_TARGETS[name]
+    form, shared_streams, cpu, _ = _X86_TARGETS[name]
     # Some CPUs' models prefer 256-bit vectors; ours are to stay as long as they are written.
-    return Target(name, form, cpu, "-prefer-256-bit" if form is _AVX512 else "", _X86_TRIPLE)
+    return Target(name, form, shared_streams, cpu, "-prefer-256-bit" if form is _AVX512 else "", _X86_TRIPLE)
 
 
 def _host_features() -> dict[str, bool]:
@@ -100,13 +109,14 @@ def _host_target(features: dict[str, bool]) -> Target:
         if not features:
             return portable_target("sse2")
         name = "avx512" if features.get("avx512f") else "avx2" if features.get("avx2") else "sse2"
-        form = _X86_TARGETS[name][0]
+        form, shared_streams = _X86_TARGETS[name][:2]
     else:
-        name, form = "neon" if platform.machine() in ("aarch64", "arm64") else "generic", _GENERIC
+        name = "neon" if platform.machine() in ("aarch64", "arm64") else "generic"
+        form, shared_streams = _GENERIC, _GENERIC_SHARED
     flags = [f"{'+' if present else '-'}{feature}" for feature, present in sorted(features.items())]
     if name == "avx512":
         flags.append("-prefer-256-bit")
-    return Target(name, form, llvm.get_host_cpu_name(), ",".join(flags), llvm.get_process_triple())
+    return Target(name, form, shared_streams, llvm.get_host_cpu_name(), ",".join(flags), llvm.get_process_triple())
 
 
 class Words:
@@ -147,9 +157,9 @@ class Kernel:
         """Compile. Raises EngineUnavailable if LLVM cannot."""
         _initialize()
         self.graph = graph
-        self.form = target.form
+        self.form = target.form_of(graph.shape)
         try:
-            module = llvm.parse_assembly(emit_module(graph, target.form))
+            module = llvm.parse_assembly(emit_module(graph, self.form))
             self._engine = llvm.create_mcjit_compiler(module, _machine(target, jit=True))
             self._engine.finalize_object()
         except RuntimeError as error:
@@ -198,7 +208,9 @@ class Kernel:
 def assembly(graph: Graph, target: Target) -> str:
     """The machine code as text, for any target, whether this CPU can run it or not."""
     _initialize()
-    return str(_machine(target, jit=False).emit_assembly(llvm.parse_assembly(emit_module(graph, target.form))))
+    return str(
+        _machine(target, jit=False).emit_assembly(llvm.parse_assembly(emit_module(graph, target.form_of(graph.shape))))
+    )
 
 
 def llvm_version() -> str:

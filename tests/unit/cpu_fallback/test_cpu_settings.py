@@ -34,7 +34,7 @@ def test_any_number_of_streams_finds_the_hits_of_hashlib(streams: int, wanted: d
         assert "hashlib" not in engine.device.driver
 
 
-@pytest.mark.parametrize("streams", [0, -1, 4])
+@pytest.mark.parametrize("streams", [0, -1, 5])
 def test_a_number_of_streams_that_no_kernel_has_is_refused(streams: int) -> None:
     with pytest.raises(InvalidInput, match="number of streams"):
         CpuEngine(1, streams=streams)

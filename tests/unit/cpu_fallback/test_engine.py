@@ -8,15 +8,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from cpu_fallback.engine import CpuEngine
+from cpu_fallback.engine import CpuEngine, share_out
+from cpu_fallback.jit import find_target
+from cpu_fallback.lane import Answer
 from cpu_fallback.search import search_range
 from hashfleet.engine import EngineKind
 from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
-from hashfleet.message import NonceSpace
+from hashfleet.message import NonceSpace, lay_out
 
 SPACE = NonceSpace(b"5-1MINE7NONCE", "", 12)
 
@@ -43,6 +46,75 @@ def has_ended(pid: int, within: float = 20.0) -> bool:
         return bool(select.select([descriptor], [], [], within)[0])
     finally:
         os.close(descriptor)
+
+
+@pytest.mark.parametrize("target", ["host", "avx512", "avx2", "sse2", "hashlib"])
+def test_any_target_of_this_cpu_finds_what_hashlib_finds(target: str) -> None:
+    space = lay_out(b"5-28BUILD679575NONCE", "417", 12, 200)
+    try:
+        engine = CpuEngine(2, niceness=0, target=target, compile_first=True)
+    except EngineUnavailable as error:
+        pytest.skip(str(error))
+    try:
+        found = tuple(hit for batch in engine.search(space, 777, 200_000, 3) for hit in batch.hits)
+        assert engine.device.driver.startswith("hashlib" if target == "hashlib" else engine_code(target))
+    finally:
+        engine.close()
+
+    assert found == search_range(space.constant, 12, 777, 200_000, 3, space.filler_digits)
+
+
+def engine_code(target: str) -> str:
+    return f"{find_target(target).name} by LLVM"
+
+
+def test_an_unknown_target_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="it should be one of host, avx512, avx2, sse2, hashlib"):
+        CpuEngine(1, target="mmx")
+
+
+def test_a_target_that_the_cpu_lacks_makes_the_engine_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = Answer(0, refusal="this CPU has no avx512f, which avx512 needs")
+    monkeypatch.setattr(CpuEngine, "_answers", lambda self, asked: [refusal for _ in asked])
+    with pytest.raises(EngineUnavailable, match="this CPU has no avx512f"):
+        CpuEngine(1, target="avx512")
+
+
+def test_kernels_that_cannot_be_used_are_reported_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Found before the real one by the engine's processes: a library that does not load.
+    (tmp_path / "llvmlite.py").write_text("raise ImportError('libLLVM is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    engine = CpuEngine(2, niceness=0)
+    try:
+        assert sum(batch.count for batch in engine.search(SPACE, 0, 3000, 1)) == 3000
+    finally:
+        engine.close()
+
+    (record,) = caplog.records
+    assert "LLVM cannot be loaded (libLLVM is missing); hashlib hashes instead" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("start", "count", "shares"), [(0, 5, 5), (0, 100_000, 3), (0, 9_600_000, 4), (777_777, 9_000_001, 3)]
+)
+def test_shares_cover_a_batch_without_gap_and_long_ones_end_at_whole_groups(
+    start: int, count: int, shares: int
+) -> None:
+    edges = share_out(start, count, shares)
+
+    assert (edges[0], edges[-1], len(edges)) == (start, start + count, shares + 1)
+    assert all(low < high for low, high in pairwise(edges))
+    assert count < 480_000 * shares or all(edge % 480_000 == 0 for edge in edges[1:-1])
+
+
+def test_a_shape_without_a_kernel_does_not_get_the_batches_of_one_with(engine: CpuEngine) -> None:
+    shaped = lay_out(b"5-28BUILD679575NONCE", "417", 12, 200)
+    engine.search(shaped, 0, 1, 1)
+    engine._sizes["T"].nonces = 10**9
+
+    assert next(iter(engine.search(SPACE, 0, 10**9, 9))).count < 10**6
 
 
 def test_one_process_per_core_this_process_may_use_is_the_default() -> None:
@@ -160,7 +232,7 @@ def test_processes_that_do_not_start_make_the_engine_unavailable(
 
 def test_processes_that_end_at_once_make_the_engine_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(EngineUnavailable, match=r"CPU process 1 \(pid \d+\) ended with status 1"):
+    with pytest.raises(EngineUnavailable, match=r"CPU process [12] \(pid \d+\) ended with status 1"):
         CpuEngine(2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -134,6 +135,6 @@ def test_targets_of_x86_are_refused_elsewhere(monkeypatch: pytest.MonkeyPatch) -
 
 def test_code_that_llvm_cannot_compile_makes_the_kernel_unavailable() -> None:
     target = portable_target("sse2")
-    impossible = Target("odd", target.form, target.cpu, target.features, "no-such-machine")
+    impossible = replace(target, name="odd", triple="no-such-machine")
     with pytest.raises(EngineUnavailable, match="LLVM did not compile shape S12 for odd"):
         Kernel(short_graph(12), impossible)
