@@ -9,15 +9,15 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
 from cpu_fallback.lane import Answer, Task
 from cpu_fallback.searcher import shape_of
-from hashfleet.batches import BatchSize, check_search, run_batches
-from hashfleet.engine import Batch, DeviceInfo, EngineKind
+from hashfleet.batches import BatchSize, check_search, run_batches, search_each
+from hashfleet.engine import Batch, DeviceInfo, EngineKind, Found, Search
 from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
 from hashfleet.message import NonceSpace
 
@@ -164,6 +164,11 @@ class CpuEngine:
             _WholeGroups(_FIRST_SHARE * self._count, _MOST_PER_LANE * self._count, _QUANTUM * self._count),
         )
         return run_batches(partial(self._hash_range, space, zeros), start, count, size, count)
+
+    def search_many(self, searches: Sequence[Search]) -> Iterator[Found]:
+        """See `hashfleet.engine.HashEngine.search_many`."""
+        self._check_alive()
+        return search_each(self, searches)
 
     def close(self) -> None:
         """End the processes; a second call does nothing."""

@@ -10,10 +10,10 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from gpu_worker.device_runner import HitFound, LeaseOver, Running
+from gpu_worker.bundles import unbundled
+from gpu_worker.device_runner import HitFound, LeaseOver, Progress
 from gpu_worker.lease import EndReason, Lease, read_lease
 from hashfleet.batches import check_search
 from hashfleet.engine import DeviceInfo
@@ -23,8 +23,9 @@ from hashfleet.version import __version__
 
 logger = logging.getLogger(__name__)
 
-#: Hits kept for re-sending until the coordinator answered them; beyond this the oldest are given up.
-MAX_UNANSWERED = 1024
+#: Hits kept for re-sending until the coordinator answered them; beyond this the oldest are given up. A second's worth
+#: of small leases, 500 bytes each.
+MAX_UNANSWERED = 16_384
 #: What a coordinator may ask for, in seconds; anything else is a fault of its own.
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.01, 3600.0
 #: A worker with nothing to report speaks this often within the coordinator's silence limit.
@@ -58,7 +59,7 @@ class Device(Protocol):
 
     def retarget(self, lease_id: str, zeros: int) -> None: ...
 
-    def running(self) -> Running | None: ...
+    def progress(self) -> Progress: ...
 
 
 class UnansweredHits:
@@ -86,15 +87,6 @@ class UnansweredHits:
         return tuple(self._hits.values())
 
 
-@dataclass(slots=True)
-class _Reported:
-    """What was last reported of a device's running lease."""
-
-    lease_id: str
-    done: int
-    at: float
-
-
 class Conversation:
     """One connection's worth of talk: `hello`, then `welcome`, then `receive`, `report` and `tick` in any order."""
 
@@ -105,7 +97,10 @@ class Conversation:
         self._unanswered = unanswered
         #: Leases granted over this connection whose end is not sent yet.
         self._held: dict[str, Lease] = {}
-        self._reported: dict[str, _Reported] = {}
+        #: Of each device, as last reported or, before that, when the conversation began.
+        self._reported = {device_id: device.progress() for device_id, device in self._devices.items()}
+        #: Hits accepted since the last tick: the log has a line for the first one and another for the rest.
+        self._accepted = 0
         self._last_sent = -math.inf
         self._welcomed = False
         #: Seconds, from the welcome.
@@ -157,7 +152,16 @@ class Conversation:
         return min(self.progress_interval, self.silence_limit / HEARTBEATS_PER_SILENCE_LIMIT)
 
     def receive(self, message: pb.ConnectResponse) -> list[pb.ConnectRequest]:
-        """Do what a message of the coordinator asks for."""
+        """Do what a message of the coordinator, or each one of a bundle, asks for.
+
+        Raises CoordinatorError for a bundle that is too large or holds another.
+        """
+        answers: list[pb.ConnectRequest] = []
+        for one in unbundled(message):
+            answers += self._receive_one(one)
+        return answers
+
+    def _receive_one(self, message: pb.ConnectResponse) -> list[pb.ConnectRequest]:
         kind = message.WhichOneof("message")
         if kind == "lease":
             return self._take_lease(message.lease)
@@ -192,21 +196,23 @@ class Conversation:
         self._last_sent = now
 
     def tick(self, now: float) -> list[pb.ConnectRequest]:
-        """Progress of every lease in work; a heartbeat if there is nothing to say for too long."""
+        """Progress of every device at work, told as that of one lease; a heartbeat if there is nothing to say for long.
+
+        The rate is that of the device since it was last reported, whatever leases it had in work.
+        """
+        if self._accepted > 1:
+            logger.info("and %d more hits accepted", self._accepted - 1)
+        self._accepted = 0
         messages = []
         for device_id, device in self._devices.items():
-            running = device.running()
-            if running is None or running.lease_id not in self._held:
-                self._reported.pop(device_id, None)
+            progress = device.progress()
+            if progress.lease_id is None or progress.lease_id not in self._held:
                 continue
-            last = self._reported.get(device_id)
-            if last is None or last.lease_id != running.lease_id:
-                last = _Reported(running.lease_id, 0, running.started_at)
-            seconds = now - last.at
-            rate = (running.done - last.done) / seconds if seconds > 0 else 0.0
-            self._reported[device_id] = _Reported(running.lease_id, running.done, now)
-            progress = pb.LeaseProgress(lease_id=running.lease_id, done=running.done, hash_rate=rate)
-            messages.append(pb.ConnectRequest(progress=progress))
+            last, self._reported[device_id] = self._reported[device_id], progress
+            seconds = progress.busy_seconds - last.busy_seconds
+            rate = (progress.hashed - last.hashed) / seconds if seconds > 0 else 0.0
+            told = pb.LeaseProgress(lease_id=progress.lease_id, done=progress.done, hash_rate=rate)
+            messages.append(pb.ConnectRequest(progress=told))
         # half a tick of slack: a tick that comes a moment early must not put the heartbeat off to the next one
         quiet_since = now - self._last_sent + self.tick_interval / 2
         if not messages and quiet_since >= self.silence_limit / HEARTBEATS_PER_SILENCE_LIMIT:
@@ -251,8 +257,8 @@ class Conversation:
         except InvalidInput as error:
             # hashing on for the old target might pass over the hits that are wanted now
             logger.warning("ended lease %s on a bad retarget: %s", lease.lease_id, error)
-            running = device.running()
-            done = running.done if running is not None and running.lease_id == lease.lease_id else 0
+            progress = device.progress()
+            done = progress.done if progress.lease_id == lease.lease_id else 0
             del self._held[lease.lease_id]
             device.cancel(lease.lease_id)
             return [_ended(LeaseOver(lease.lease_id, done, EndReason.FAILED, str(error)))]
@@ -262,7 +268,9 @@ class Conversation:
     def _note_verdict(self, verdict: pb.HitVerdict) -> None:
         self._unanswered.answered(verdict.lease_id, verdict.nonce)
         if verdict.rejected == pb.REJECT_REASON_UNSPECIFIED:
-            logger.info("hit accepted: nonce %s", _shown(verdict.nonce))
+            self._accepted += 1
+            if self._accepted == 1:
+                logger.info("hit accepted: nonce %s", _shown(verdict.nonce))
             return
         known = verdict.rejected in pb.RejectReason.values()
         reason = pb.RejectReason.Name(verdict.rejected) if known else str(verdict.rejected)

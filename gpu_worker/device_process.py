@@ -6,8 +6,9 @@ and answers over a pipe::
     parent   _Search ->            _Taken ->        _Taken ->  ...            _Stop -> (when closed early)
     child                Batch ->          Batch ->           ... _Finished             -> _Finished
 
-The child searches at most WINDOW batches ahead of what the parent took and looks for _Stop after each batch. Every
-answer has a time limit. A child that is late, dead or failed is killed; the next search starts another, within limits.
+The child searches at most WINDOW batches ahead of what the parent took and looks for _Stop after each batch. Many small
+searches go the same way, with some milliseconds' worth of what was found (_Founds) in place of a batch. Every answer
+has a time limit. A child that is late, dead or failed is killed; the next search starts another, within limits.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Generic, TypeVar, cast
 
 from hashfleet.batches import check_search
-from hashfleet.engine import Batch, DeviceInfo, HashEngine
+from hashfleet.engine import Batch, DeviceInfo, Found, HashEngine, Search
 from hashfleet.errors import EngineError, EngineUnavailable, HashfleetError, InvalidInput, SelfTestFailed
 from hashfleet.message import NonceSpace
 
@@ -37,6 +39,8 @@ logger = logging.getLogger(__name__)
 WINDOW = 2
 #: A batch takes about 50 ms; a device that is silent for this long hangs.
 ANSWER_SECONDS = 30.0
+#: What is found by many small searches is sent this often: a message costs as much as a dozen of them.
+FOUNDS_SECONDS = 0.002
 #: Loading a driver, compiling and tuning kernels for the first time.
 START_SECONDS = 180.0
 #: Killed processes end within milliseconds unless the kernel itself waits for the device.
@@ -48,16 +52,22 @@ _Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class _Search:
-    space: NonceSpace
-    start: int
-    count: int
-    zeros: int
+class _Many:
+    """Many small searches."""
+
+    searches: tuple[Search, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Founds:
+    """Some answers of many small searches."""
+
+    founds: tuple[Found, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """The parent took one batch."""
+    """The parent took one batch, or some answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +156,33 @@ class DeviceProcess:
     def search(self, space: NonceSpace, start: int, count: int, zeros: int) -> Iterator[Batch]:
         """See HashEngine.search; every batch has a time limit."""
         check_search(space, start, count, zeros)
+        with closing(self._answers(Search(space, start, count, zeros))) as answers:
+            for answer in answers:
+                assert isinstance(answer, Batch)
+                yield answer
+
+    def search_many(self, searches: Sequence[Search]) -> Iterator[Found]:
+        """See HashEngine.search_many; every message with answers has a time limit."""
+        for search in searches:
+            check_search(search.space, search.start, search.count, search.zeros)
+        return self._search_many(tuple(searches))
+
+    def _search_many(self, searches: tuple[Search, ...]) -> Iterator[Found]:
+        if not searches:
+            return
+        with closing(self._answers(_Many(searches))) as answers:
+            for answer in answers:
+                assert isinstance(answer, _Founds)
+                yield from answer.founds
+
+    def _answers(self, order: Search | _Many) -> Generator[Batch | _Founds, None, None]:
         child = self._running()
         finished = False
         try:
-            child.send(_Search(space, start, count, zeros))
+            child.send(order)
             while True:
                 answer = child.receive(self._answer_seconds)
-                if isinstance(answer, Batch):
+                if isinstance(answer, Batch | _Founds):
                     child.send(_Taken())
                     yield answer
                     continue
@@ -175,7 +205,7 @@ class DeviceProcess:
         """Stop a search that was closed early, and take what is still on its way."""
         try:
             child.send(_Stop())
-            while isinstance(child.receive(self._answer_seconds), Batch):
+            while isinstance(child.receive(self._answer_seconds), Batch | _Founds):
                 pass
         except EngineError as error:  # the child is gone; the search is over as asked, and the next one starts another
             logger.warning("%s", error)
@@ -311,30 +341,49 @@ def _serve_engine(pipe: Connection, open_engine: Callable[[str], HashEngine], de
         pipe.send(_Value(engine.device))
         while True:
             order = pipe.recv()
-            if isinstance(order, _Search):
-                pipe.send(_run_search(pipe, engine, order))
+            if isinstance(order, Search):
+                search = partial(engine.search, order.space, order.start, order.count, order.zeros)
+                pipe.send(_send_all(pipe, search))
+            elif isinstance(order, _Many):
+                pipe.send(_send_all(pipe, partial(_founds, engine, order.searches)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the worker is gone
     finally:
         engine.close()
 
 
-def _run_search(pipe: Connection, engine: HashEngine, order: _Search) -> _Finished | _Failed:
+def _send_all(pipe: Connection, search: Callable[[], Iterator[Batch] | Iterator[_Founds]]) -> _Finished | _Failed:
+    """Send what the search yields, as far ahead of the parent as it may be, until it ends or is to stop."""
     ahead = 0
     try:
-        search = engine.search(order.space, order.start, order.count, order.zeros)
-        with closing(cast("Generator[Batch, None, None]", search)) as found:  # close() stops the device
-            for batch in found:
-                pipe.send(batch)
+        found = cast("Generator[Batch | _Founds, None, None]", search())
+        with closing(found) as answers:  # close() stops the device
+            for answer in answers:
+                pipe.send(answer)
                 ahead += 1
                 while ahead >= WINDOW or pipe.poll():
-                    answer = pipe.recv()
-                    if isinstance(answer, _Stop):
+                    reply = pipe.recv()
+                    if isinstance(reply, _Stop):
                         return _Finished()
                     ahead -= 1
     except HashfleetError as error:
         return _failed(error)
     return _Finished()
+
+
+def _founds(engine: HashEngine, searches: tuple[Search, ...]) -> Iterator[_Founds]:
+    """What many small searches find, some milliseconds' worth at a time."""
+    gathered: list[Found] = []
+    sent = time.monotonic()
+    with closing(cast("Generator[Found, None, None]", engine.search_many(searches))) as founds:
+        for found in founds:
+            gathered.append(found)
+            if time.monotonic() - sent >= FOUNDS_SECONDS:
+                yield _Founds(tuple(gathered))
+                gathered = []
+                sent = time.monotonic()
+    if gathered:
+        yield _Founds(tuple(gathered))
 
 
 def _failed(error: HashfleetError) -> _Failed:

@@ -1,4 +1,4 @@
-"""One device at work: a thread that takes leases from the device's queue and hashes them.
+"""One device at work: a thread that takes leases from the device's queue and hashes them, small ones many at a time.
 
 The thread is the only one that touches the engine. Everybody else talks to the queue under its lock and hears what
 happened through the `report` callback, which the thread calls; the callback must not block.
@@ -14,8 +14,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import cast
 
-from gpu_worker.lease import EndReason, Lease, LeaseQueue, Stop
-from hashfleet.engine import Batch, DeviceInfo, HashEngine
+from gpu_worker.lease import EndReason, InWork, Lease, LeaseQueue, Stop
+from hashfleet.batches import BATCH_SECONDS
+from hashfleet.engine import Batch, DeviceInfo, Found, HashEngine, Search
 from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput, SelfTestFailed
 from hashfleet.proof import Proof, verify
 
@@ -76,13 +77,17 @@ Report = HitFound | LeaseOver | DeviceOut
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """How far the running lease is."""
+class Progress:
+    """How far a device is."""
 
-    lease_id: str
+    #: A lease in work, the oldest if there are several; None while the device idles.
+    lease_id: str | None
+    #: Counter values of that lease searched so far.
     done: int
-    #: When hashing began, on the runner's clock.
-    started_at: float
+    #: Counter values that the device has searched since it was taken into service, for whatever lease.
+    hashed: int
+    #: Seconds of these that it had a lease in work.
+    busy_seconds: float
 
 
 class _FalseHit(EngineError):
@@ -113,10 +118,15 @@ class DeviceRunner:
         #: Guards everything below.
         self._changed = threading.Condition()
         self._queue = LeaseQueue()
-        self._started_at = 0.0
+        self._hashed = 0
+        #: When the device last had nothing to do; None while it idles. Before that it was busy for so many seconds.
+        self._busy_since: float | None = None
+        self._busy_before = 0.0
         self._stopping = False
         #: Why the device was taken out; None while it is in service.
         self._out: str | None = None
+        #: Hashes that a group of small leases is expected to take at most.
+        self._most_together = int(ready.rate * BATCH_SECONDS)
         # Only the thread touches these two.
         self._false_hits = 0
         self._failures = 0
@@ -134,7 +144,7 @@ class DeviceRunner:
             self._changed.notify()
 
     def cancel(self, lease_id: str) -> None:
-        """Stop a lease within one batch; reported as cancelled, with what was done."""
+        """Stop a lease within one batch, or with its group; reported as cancelled, with what was done."""
         with self._changed:
             waiting = self._queue.cancel(lease_id)
         if waiting is not None:
@@ -148,7 +158,8 @@ class DeviceRunner:
             self.cancel(lease.lease_id)
 
     def retarget(self, lease_id: str, zeros: int) -> None:
-        """Report hits with `zeros` from the current position on, within one batch."""
+        """Report hits with `zeros` from the current position on, within one batch; of a small lease in work, the hit
+        that it is about to end with."""
         with self._changed:
             self._queue.retarget(lease_id, zeros)
 
@@ -157,13 +168,16 @@ class DeviceRunner:
         with self._changed:
             self._queue.drop()
 
-    def running(self) -> Running | None:
-        """The lease in work and how far it is; None while the device idles."""
+    def progress(self) -> Progress:
+        """How far the device is."""
         with self._changed:
-            lease = self._queue.running
-            if lease is None or self._queue.stop is Stop.DROP:
-                return None
-            return Running(lease.lease_id, self._queue.done, self._started_at)
+            work = self._queue.first_in_work
+            busy = self._busy_before
+            if self._busy_since is not None:
+                busy += self._clock() - self._busy_since
+            if work is None or work.stop is Stop.DROP:
+                return Progress(None, 0, self._hashed, busy)
+            return Progress(work.lease.lease_id, work.done, self._hashed, busy)
 
     # Life of the thread.
 
@@ -185,75 +199,155 @@ class DeviceRunner:
 
     def _run(self) -> None:
         try:
-            while (lease := self._next_lease()) is not None:
-                failure = self._work_off(lease)
+            while group := self._next_group():
+                failure = self._work_off(group)
                 if failure is not None and not self._recover(failure):
                     return
         finally:
             self._engine.close()
 
-    def _next_lease(self) -> Lease | None:
-        """Wait for a lease; None when the thread is to end."""
+    def _next_group(self) -> tuple[InWork, ...]:
+        """Wait for a lease, or small ones that are hashed together; empty when the thread is to end."""
         with self._changed:
-            while True:
-                if self._stopping:
-                    return None
-                lease = self._queue.start_next()
-                if lease is not None:
-                    self._started_at = self._clock()
-                    return lease
+            while not self._stopping:
+                group = self._queue.start_next(self._most_together)
+                if group:
+                    if self._busy_since is None:
+                        self._busy_since = self._clock()
+                    return group
+                self._rest()
                 self._changed.wait()
+        return ()
 
-    def _work_off(self, lease: Lease) -> EngineError | None:
-        """Hash a lease to its end and report that; the error if the device failed."""
-        logger.debug("%s begins lease %s: %d counters", self.device.device_id, lease.lease_id, lease.count)
+    def _rest(self) -> None:
+        """The device is not busy any more. The lock is held."""
+        if self._busy_since is not None:
+            self._busy_before += self._clock() - self._busy_since
+            self._busy_since = None
+
+    def _work_off(self, group: tuple[InWork, ...]) -> EngineError | None:
+        """Hash leases to their end and report that; the error if the device failed."""
         failure: EngineError | None = None
         error = ""
         try:
-            self._search(lease)
+            if self._is_small(group[0].lease):
+                self._search_small(group)
+            else:
+                self._search(group[0])
         except EngineError as caught:
             failure, error = caught, str(caught)
         except InvalidInput as caught:  # this engine cannot hash such a space: the lease's fault, not the device's
+            if len(group) > 1:
+                return self._work_off_singly(group)
             error = str(caught)
-        with self._changed:
-            done, stop = self._queue.done, self._queue.stop
-            self._queue.finish()
-        if stop is Stop.DROP:
-            return failure
-        if error:
-            reason = EndReason.FAILED
-            logger.warning("%s failed lease %s: %s", self.device.device_id, lease.lease_id, error)
-        else:
-            reason = EndReason.EXHAUSTED if done == lease.count else EndReason.CANCELLED
-            self._failures = 0
-        logger.debug("%s ended lease %s: %s, %d done", self.device.device_id, lease.lease_id, reason.value, done)
-        self._report(LeaseOver(lease.lease_id, done, reason, error))
+        for work in group:
+            if not work.over:
+                self._end(work, error)
         return failure
 
-    def _search(self, lease: Lease) -> None:
-        """Hash until the lease is exhausted or told to stop; a retarget begins a new search at the current position."""
+    def _work_off_singly(self, group: tuple[InWork, ...]) -> EngineError | None:
+        """As `_work_off`, so that of a group of small leases only those fail that cannot be hashed."""
+        failure: EngineError | None = None
+        for work in group:
+            if work.over:
+                continue
+            if failure is None:
+                failure = self._work_off((work,))
+            else:
+                self._end(work, str(failure))
+        return failure
+
+    def _is_small(self, lease: Lease) -> bool:
+        return lease.ends_with_hit and lease.work <= self._most_together
+
+    def _end(self, work: InWork, error: str = "", *, hit: bool = False) -> None:
+        """Take a lease off the queue and report its end, unless nobody wants to know."""
+        with self._changed:
+            self._queue.finish(work)
+        if work.stop is Stop.DROP:
+            return
+        lease_id = work.lease.lease_id
+        if error:
+            reason = EndReason.FAILED
+            logger.warning("%s failed lease %s: %s", self.device.device_id, lease_id, error)
+        else:
+            reason = EndReason.EXHAUSTED if work.done == work.lease.count and not hit else EndReason.CANCELLED
+            self._failures = 0
+        logger.debug("%s ended lease %s: %s, %d done", self.device.device_id, lease_id, reason.value, work.done)
+        self._report(LeaseOver(lease_id, work.done, reason, error))
+
+    def _search(self, work: InWork) -> None:
+        """Hash until the lease is over or told to stop; a retarget begins a new search at the current position."""
+        lease = work.lease
         position, end = lease.start, lease.start + lease.count
         while position < end:
             with self._changed:
-                zeros = self._queue.zeros
-                if self._queue.stop is not None:
+                zeros = work.zeros
+                if work.stop is not None:
                     return
             found = self._engine.search(lease.space, position, end - position, zeros)
             # engines answer with a generator, whose close() stops the device
             with closing(cast("Generator[Batch, None, None]", found)) as batches:
                 for batch in batches:
                     self._check_batch(batch, position, end)
-                    self._send_hits(lease, batch, zeros)
+                    hit = self._send_hits(lease, batch, zeros)
                     position += batch.count
                     with self._changed:
-                        self._queue.advance(batch.count)
-                        changed = self._queue.stop is not None or self._queue.zeros != zeros
+                        work.done += batch.count
+                        self._hashed += batch.count
+                        changed = work.stop is not None or work.zeros != zeros
+                    if hit and lease.ends_with_hit:
+                        self._end(work, hit=True)
+                        return
                     if changed or position == end:
                         break
                 else:
                     raise EngineError(
                         f"{self.device.device_id} ended its search at counter {position} instead of {end}"
                     )
+
+    def _search_small(self, group: tuple[InWork, ...]) -> None:
+        """Hash leases together, each until its first hit, and end each as soon as it is over."""
+        searches = [Search(work.lease.space, work.lease.start, work.lease.count, work.zeros) for work in group]
+        answers = self._engine.search_many(searches)
+        with closing(cast("Generator[Found, None, None]", answers)) as founds:
+            for found in founds:
+                work = self._checked(found, group)
+                with self._changed:
+                    self._hashed += found.done - work.done
+                    work.done = found.done
+                if found.hit is not None:
+                    self._send_hit(work, found.hit, searches[found.index].zeros)
+                    self._end(work, hit=True)
+                elif found.done == work.lease.count:
+                    self._end(work)
+                with self._changed:
+                    if self._queue.all_stopped:
+                        return
+        unanswered = sum(not work.over for work in group)
+        if unanswered:
+            raise EngineError(f"{self.device.device_id} left {unanswered} of {len(group)} searches without an answer")
+
+    def _checked(self, found: Found, group: tuple[InWork, ...]) -> InWork:
+        """The lease that an answer is about. Raises EngineError unless the answer fits it and is news."""
+        work = group[found.index] if 0 <= found.index < len(group) else None
+        if work is None or work.over or not work.done <= found.done <= work.lease.count:
+            raise EngineError(
+                f"{self.device.device_id} answered search {found.index} of {len(group)} "
+                f"with {found.done} counters done, which is out of order"
+            )
+        return work
+
+    def _send_hit(self, work: InWork, counter: int, zeros: int) -> None:
+        """Report the hit of a small lease if hashlib confirms it, else raise _FalseHit."""
+        lease = work.lease
+        nonce = lease.space.nonce(counter)
+        inside = lease.start <= counter < lease.start + lease.count
+        found = verify(lease.space.prefix, nonce).zeros if inside else 0
+        if found < zeros:
+            raise self._false_hit(nonce, zeros)
+        if found >= work.zeros:  # else it was retargeted upwards meanwhile, and the rest goes back unsearched
+            self._report(HitFound(lease.lease_id, lease.job_id, nonce))
 
     def _check_batch(self, batch: Batch, position: int, end: int) -> None:
         """Raise EngineError unless the batch goes on exactly where the last one ended."""
@@ -263,9 +357,10 @@ class DeviceRunner:
                 f"instead of going on from {position} to at most {end - 1}"
             )
 
-    def _send_hits(self, lease: Lease, batch: Batch, zeros: int) -> None:
+    def _send_hits(self, lease: Lease, batch: Batch, zeros: int) -> bool:
         """Report the best hit of a batch that hashlib confirms, then raise _FalseHit if there was one that it does not.
 
+        Returns whether there was a hit.
         All hits of a batch arrive at once and are for one proof, so the one with the most zeros stands for them.
         """
         best: Proof | None = None
@@ -283,14 +378,20 @@ class DeviceRunner:
         if best is not None:
             self._report(HitFound(lease.lease_id, lease.job_id, best.nonce))
         if false is not None:
-            self._false_hits += 1
-            raise _FalseHit(
-                f"{self.device.device_id} claimed that nonce {false} has {zeros} leading zeros, "
-                f"which hashlib refutes (false hit {self._false_hits} of {MAX_FALSE_HITS})"
-            )
+            raise self._false_hit(false, zeros)
+        return best is not None
+
+    def _false_hit(self, nonce: str, zeros: int) -> _FalseHit:
+        self._false_hits += 1
+        return _FalseHit(
+            f"{self.device.device_id} claimed that nonce {nonce} has {zeros} leading zeros, "
+            f"which hashlib refutes (false hit {self._false_hits} of {MAX_FALSE_HITS})"
+        )
 
     def _recover(self, failure: EngineError) -> bool:
         """Bring the device back after a failure; False if it is taken out instead, or the thread is to end."""
+        with self._changed:
+            self._rest()
         while True:
             self._failures += 1
             if isinstance(failure, EngineUnavailable | SelfTestFailed):

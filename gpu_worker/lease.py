@@ -6,16 +6,16 @@ No I/O, no thread and no clock here; `device_runner` adds the thread, `conversat
 from __future__ import annotations
 
 import enum
-from collections import deque
 from dataclasses import dataclass, replace
 
-from hashfleet.batches import check_search
+from hashfleet.batches import check_search, expected_work
 from hashfleet.errors import InvalidInput
 from hashfleet.message import NonceSpace
 from hashfleet.rpc.hashfleet.v1 import worker_service_pb2 as pb
 
-#: One lease runs and one waits, so that a device never idles for a round trip to the coordinator.
-MAX_HELD = 2
+#: Leases of one device: one in work and one in hand, and besides those some seconds' worth of small ones, which may be
+#: over in a fraction of a millisecond each. The bound only keeps a bad coordinator from costing memory.
+MAX_HELD = 1024
 #: Ids are the coordinator's; the bound only keeps a bad message from costing memory and log lines.
 MAX_ID_LENGTH = 128
 
@@ -34,6 +34,13 @@ class Lease:
     count: int
     #: Leading hex zeros that a hit needs.
     zeros: int
+    #: The lease ends with its first hit, without being cancelled.
+    ends_with_hit: bool = False
+
+    @property
+    def work(self) -> int:
+        """Hashes that it is expected to take, as one that ends with its first hit."""
+        return expected_work(self.count, self.zeros)
 
 
 def read_lease(message: pb.Lease) -> Lease:
@@ -51,6 +58,7 @@ def read_lease(message: pb.Lease) -> Lease:
         start=message.start,
         count=message.count,
         zeros=message.zeros,
+        ends_with_hit=message.ends_with_hit,
     )
 
 
@@ -59,14 +67,14 @@ class EndReason(enum.Enum):
 
     #: The whole range is searched.
     EXHAUSTED = "exhausted"
-    #: The coordinator cancelled it, or the worker gives it back because it stops.
+    #: It was to end with its first hit, or the coordinator cancelled it, or the worker gives it back because it stops.
     CANCELLED = "cancelled"
     #: The device failed, or the lease cannot be hashed.
     FAILED = "failed"
 
 
 class Stop(enum.Enum):
-    """What the running lease has been told."""
+    """What a lease in work has been told."""
 
     #: Stop, and say how far it came.
     CANCEL = "cancel"
@@ -74,83 +82,116 @@ class Stop(enum.Enum):
     DROP = "drop"
 
 
+@dataclass(slots=True)
+class InWork:
+    """A lease that a device hashes."""
+
+    lease: Lease
+    #: Zeros that its hits need now; differs from lease.zeros after a retarget.
+    zeros: int
+    #: Counter values searched so far, from its start, without a gap.
+    done: int = 0
+    #: Set once the lease is to stop.
+    stop: Stop | None = None
+    #: Set once the device is done with it.
+    over: bool = False
+
+
 class LeaseQueue:
-    """The leases of one device, in order of arrival: at most one running and the others waiting.
+    """The leases of one device, in order of arrival: one in work, or a group of small ones, and the others waiting.
 
     A lease that was told to stop may still be winding down on the device; it no longer counts as held, so that the
-    next one can be granted together with the cancellation.
+    next one can be granted together with the cancellation. What concerns one lease takes the same time however many
+    there are.
     """
 
     def __init__(self) -> None:
-        #: The lease being hashed, None between leases.
-        self.running: Lease | None = None
-        #: Counter values of the running lease searched so far, from its start, without a gap.
-        self.done = 0
-        #: Zeros that hits of the running lease need now; differs from running.zeros after a retarget.
-        self.zeros = 0
-        #: Set exactly while the running lease is to stop.
-        self.stop: Stop | None = None
-        self._waiting: deque[Lease] = deque()
+        #: By lease id, in order of arrival.
+        self._waiting: dict[str, Lease] = {}
+        self._in_work: dict[str, InWork] = {}
+        #: How many of those in work were told to stop.
+        self._stopped = 0
 
     @property
     def held(self) -> tuple[Lease, ...]:
-        """All leases that the coordinator counts on, the running one first."""
-        running = () if self.running is None or self.stop is not None else (self.running,)
-        return (*running, *self._waiting)
+        """All leases that the coordinator counts on, those in work first."""
+        return (*(work.lease for work in self._in_work.values() if work.stop is None), *self._waiting.values())
+
+    @property
+    def first_in_work(self) -> InWork | None:
+        """The lease in work that is not over, the oldest of a group; None if the device has none."""
+        return next(iter(self._in_work.values()), None)
+
+    @property
+    def all_stopped(self) -> bool:
+        """Whether nothing that is in work is still wanted."""
+        return self._stopped == len(self._in_work)
 
     def offer(self, lease: Lease) -> None:
-        """Take a lease. Raises InvalidInput if the device holds as many as it may."""
-        if len(self.held) >= MAX_HELD:
+        """Take a lease. Raises InvalidInput if the device holds as many as it may, or this one already."""
+        if len(self._waiting) + len(self._in_work) - self._stopped >= MAX_HELD:
             raise InvalidInput(f"{lease.device_id} holds {MAX_HELD} leases already; it takes another when one ends")
-        self._waiting.append(lease)
+        if lease.lease_id in self._waiting or lease.lease_id in self._in_work:
+            raise InvalidInput(f"{lease.device_id} holds lease {lease.lease_id} already; each should have its own id")
+        self._waiting[lease.lease_id] = lease
 
-    def start_next(self) -> Lease | None:
-        """Move the longest waiting lease to running and return it; None if none waits."""
-        assert self.running is None
-        if not self._waiting:
-            return None
-        self.running = self._waiting.popleft()
-        self.done, self.zeros, self.stop = 0, self.running.zeros, None
-        return self.running
+    def start_next(self, most: int) -> tuple[InWork, ...]:
+        """Put the longest waiting lease in work and return it; empty if none waits.
 
-    def advance(self, count: int) -> None:
-        """The next `count` counter values of the running lease are searched."""
-        self.done += count
+        If it ends with its first hit and is expected to take at most `most` hashes, those of its kind that wait right
+        behind it come along, as long as they take no more than that together.
+        """
+        assert not self._in_work
+        total = 0
+        for lease in self._waiting.values():
+            # the zeros of a small lease may have been retargeted, so its work is worked out only now
+            total += lease.work if lease.ends_with_hit else most + 1
+            if total > most and self._in_work:
+                break
+            self._in_work[lease.lease_id] = InWork(lease, lease.zeros)
+            if total > most:
+                break
+        for lease_id in self._in_work:
+            del self._waiting[lease_id]
+        self._stopped = 0
+        return tuple(self._in_work.values())
 
-    def finish(self) -> None:
-        """The running lease is over, for whatever reason."""
-        self.running, self.stop = None, None
+    def finish(self, work: InWork) -> None:
+        """A lease in work is over, for whatever reason."""
+        del self._in_work[work.lease.lease_id]
+        self._stopped -= work.stop is not None
+        work.over = True
 
     def cancel(self, lease_id: str) -> Lease | None:
         """Stop a lease. Returns it if it was still waiting: it is gone now, with nothing done.
 
-        A running lease is told to stop and ends with the device's batch; an unknown one has ended before.
+        One in work is told to stop and ends with the device's batch; an unknown one has ended before.
         """
-        if self.running is not None and self.running.lease_id == lease_id:
-            self.stop = self.stop or Stop.CANCEL
-            return None
-        for lease in self._waiting:
-            if lease.lease_id == lease_id:
-                self._waiting.remove(lease)
-                return lease
+        work = self._in_work.get(lease_id)
+        if work is None:
+            return self._waiting.pop(lease_id, None)
+        if work.stop is None:
+            work.stop = Stop.CANCEL
+            self._stopped += 1
         return None
 
     def retarget(self, lease_id: str, zeros: int) -> None:
         """From now on hits of that lease need `zeros`; an unknown lease has ended before."""
-        if self.running is not None and self.running.lease_id == lease_id:
-            self.zeros = zeros
-        self._waiting = deque(
-            replace(lease, zeros=zeros) if lease.lease_id == lease_id else lease for lease in self._waiting
-        )
+        work = self._in_work.get(lease_id)
+        if work is not None:
+            work.zeros = zeros
+        elif lease_id in self._waiting:
+            self._waiting[lease_id] = replace(self._waiting[lease_id], zeros=zeros)
 
     def clear_waiting(self) -> tuple[Lease, ...]:
         """Remove and return all leases that have not begun."""
-        waiting = tuple(self._waiting)
+        waiting = tuple(self._waiting.values())
         self._waiting.clear()
         return waiting
 
     def drop(self) -> None:
         """Forget every lease: the stream they came from is gone."""
         self._waiting.clear()
-        if self.running is not None:
-            self.stop = Stop.DROP
+        for work in self._in_work.values():
+            work.stop = Stop.DROP
+        self._stopped = len(self._in_work)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import grpc
 import grpc.aio
 
+from gpu_worker.bundles import MOST_TAKEN_BYTES, next_message
 from gpu_worker.conversation import Conversation
 from gpu_worker.device_runner import HitFound, LeaseOver
 from hashfleet.errors import CoordinatorUnavailable
@@ -26,11 +28,12 @@ WRITE_SECONDS = 10.0
 #: For the coordinator to take note of the closed stream, after everything is given back.
 CLOSE_SECONDS = 1.0
 #: Messages waiting to be written; more means that the coordinator does not read.
-MAX_WAITING = 10_000
+MAX_WAITING = 65_536
 
 CHANNEL_OPTIONS = (
-    # Messages to a worker are a few hundred bytes; a longer one is not from a coordinator of ours.
-    ("grpc.max_receive_message_length", 64 * 1024),
+    # Messages to a worker are a few hundred bytes, and bundles are bounded; a longer one is not from a coordinator of
+    # ours, and gRPC ends the stream with a sentence that names both lengths.
+    ("grpc.max_receive_message_length", MOST_TAKEN_BYTES),
     # The coordinator stands in one's own network: an http_proxy meant for the internet would only break the way.
     ("grpc.enable_http_proxy", 0),
     # Channels share their failed connections, and gRPC's own pauses, unless told not to; the worker has its own pauses.
@@ -53,8 +56,9 @@ class Session:
         self._address = address
         self._conversation = conversation
         self._clock = clock
-        #: None at the end means: all is said, close the stream.
-        self._outbox: asyncio.Queue[pb.ConnectRequest | None] = asyncio.Queue()
+        self._outbox: deque[pb.ConnectRequest] = deque()
+        #: Set while there is something to write, or nothing more will be.
+        self._to_write = asyncio.Event()
         #: Set once the coordinator has welcomed the worker.
         self.connected = asyncio.Event()
         self._drain_asked = False
@@ -77,9 +81,9 @@ class Session:
             finally:
                 call.cancel()
 
-    def report(self, report: HitFound | LeaseOver) -> None:
-        """Pass on what a device reports, at once."""
-        self._send(self._conversation.report(report))
+    def report(self, reports: Iterable[HitFound | LeaseOver]) -> None:
+        """Pass on what devices report, at once."""
+        self._send(message for report in reports for message in self._conversation.report(report))
 
     def drain(self) -> None:
         """Give back all leases and end."""
@@ -123,8 +127,12 @@ class Session:
             raise CoordinatorUnavailable(await self._ended(call))
 
     async def _write(self, call: _Call) -> None:
-        while (message := await self._outbox.get()) is not None:
-            await self._in_time(call.write(message), WRITE_SECONDS, "take a message")
+        while self._outbox or not self._conversation.finished:
+            if not self._outbox:
+                self._to_write.clear()
+                await self._to_write.wait()
+                continue
+            await self._in_time(call.write(next_message(self._outbox)), WRITE_SECONDS, "take a message")
             self._conversation.sent(self._clock())
         await self._in_time(call.done_writing(), WRITE_SECONDS, "take the end of the stream")
 
@@ -132,16 +140,15 @@ class Session:
         while True:
             await asyncio.sleep(self._conversation.tick_interval)
             self._send(self._conversation.tick(self._clock()))
-            if self._outbox.qsize() > MAX_WAITING:
+            if len(self._outbox) > MAX_WAITING:
                 raise CoordinatorUnavailable(
                     f"the coordinator at {self._address} leaves more than {MAX_WAITING} messages unread"
                 )
 
     def _send(self, messages: Iterable[pb.ConnectRequest]) -> None:
-        for message in messages:
-            self._outbox.put_nowait(message)
-        if self._conversation.finished:
-            self._outbox.put_nowait(None)
+        self._outbox.extend(messages)
+        if self._outbox or self._conversation.finished:
+            self._to_write.set()
 
     async def _in_time(self, call: Awaitable[_Answer], seconds: float, what: str) -> _Answer:
         # Not wait_for: before Python 3.12 it swallows a cancellation that comes just as the call ends, and the task

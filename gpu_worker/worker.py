@@ -8,10 +8,11 @@ import logging
 import random
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from gpu_worker.conversation import Conversation, UnansweredHits
-from gpu_worker.device_runner import DeviceOut, DeviceRunner, HitFound, ReadyEngine, Report
+from gpu_worker.device_runner import DeviceOut, DeviceRunner, HitFound, LeaseOver, ReadyEngine, Report
 from gpu_worker.session import Session
 from hashfleet.engine import HashEngine
 from hashfleet.errors import CoordinatorError, EngineUnavailable
@@ -68,6 +69,10 @@ class Worker:
         self._backoff = backoff or Backoff()
         self._unanswered = UnansweredHits()
         self._loop: asyncio.AbstractEventLoop | None = None
+        #: What the devices' threads have reported and the event loop's thread has not taken yet.
+        self._reports: deque[Report] = deque()
+        #: Whether the loop is asked already to take them: waking it costs as much as taking ten.
+        self._loop_is_asked = False
         self._runners = {
             ready.engine.device.device_id: DeviceRunner(ready, self._report_from_thread, self_test) for ready in engines
         }
@@ -147,21 +152,36 @@ class Worker:
 
     def _report_from_thread(self, report: Report) -> None:
         assert self._loop is not None
+        self._reports.append(report)
+        if self._loop_is_asked:  # it has not begun to take them, see _take_reports
+            return
+        self._loop_is_asked = True
         try:
-            self._loop.call_soon_threadsafe(self._take_report, report)
+            self._loop.call_soon_threadsafe(self._take_reports)
         except RuntimeError:  # the loop is closed: the worker has ended without waiting for this device
             logger.debug("a device reported after the end: %s", report)
 
-    def _take_report(self, report: Report) -> None:
-        if isinstance(report, DeviceOut):
-            self._runners.pop(report.device_id, None)
+    def _take_reports(self) -> None:
+        self._loop_is_asked = False  # first: what is appended from now on may be missed below, and asks again
+        said: list[HitFound | LeaseOver] = []
+        out: list[DeviceOut] = []
+        for _ in range(len(self._reports)):
+            report = self._reports.popleft()
+            if isinstance(report, DeviceOut):
+                out.append(report)
+            else:
+                said.append(report)
+        if self._session is not None:
+            self._session.report(said)
+        else:
+            for report in said:
+                if isinstance(report, HitFound):
+                    self._unanswered.add(report)
+        for device in out:
+            self._runners.pop(device.device_id, None)
             if self._session is not None:
                 # The protocol names devices only in hello: say it anew, without this one.
                 self._session.drain()
-        elif self._session is not None:
-            self._session.report(report)
-        elif isinstance(report, HitFound):
-            self._unanswered.add(report)
 
     async def _close(self) -> None:
         """Free the devices; one that hangs is left to its process's end."""

@@ -6,7 +6,7 @@ CUDA, OpenCL and CPU each implement `HashEngine`; the contract suite in tests/co
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +44,29 @@ class Batch:
     hits: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One of many small searches: the counters start .. start + count - 1, until the first hit."""
+
+    space: NonceSpace
+    start: int
+    count: int
+    #: Leading hex zeros that a hit needs, 1 to 64.
+    zeros: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How far one of many searches is. It is over with a hit, or when `done` is the search's whole count."""
+
+    #: Which search: its place in the sequence that was asked for.
+    index: int
+    #: Counters from the search's start on that are hashed and hold no hit but `hit`; with a hit perhaps fewer than are.
+    done: int
+    #: A counter whose hash has the zeros asked for; None if there is none so far.
+    hit: int | None
+
+
 class HashEngine(Protocol):
     """A device that searches nonce spaces. Not safe for use by two threads at once."""
 
@@ -59,6 +82,18 @@ class HashEngine(Protocol):
 
         `zeros` is 1 to 64 leading hex zeros; a hit has at least that many. Hits are unchecked claims.
         Raises InvalidInput for a range outside the space, EngineError if the device fails or does not answer.
+        """
+        ...
+
+    def search_many(self, searches: Sequence[Search]) -> Iterator[Found]:
+        """Search many small ranges, each until its first hit, and yield what was found, in any order.
+
+        Small means less than about 50 ms each. Every search is over exactly once, with a hit or exhausted; before
+        that it may be heard of with what is done so far. Something is yielded about every 50 ms, so that whoever
+        iterates can stop by closing the iterator: the device is idle within about 50 ms after that. An engine that
+        has no better way answers with `hashfleet.batches.search_each`. Hits are unchecked claims.
+
+        Raises InvalidInput if any of the ranges lies outside its space, EngineError as `search` does.
         """
         ...
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from scripted_coordinator import lease as lease_message
 
 from gpu_worker.conversation import MAX_UNANSWERED, Conversation, UnansweredHits
-from gpu_worker.device_runner import HitFound, LeaseOver, Running
+from gpu_worker.device_runner import HitFound, LeaseOver, Progress
 from gpu_worker.lease import EndReason, Lease
 from hashfleet.engine import DeviceInfo, EngineKind
 from hashfleet.errors import CoordinatorError, InvalidInput
 from hashfleet.rpc.hashfleet.v1 import worker_service_pb2 as pb
+
+IDLE = Progress(None, 0, 0, 0.0)
 
 
 class RecordingDevice:
@@ -23,7 +26,7 @@ class RecordingDevice:
         self.rate = 2.5e9
         self.offered: list[Lease] = []
         self.told: list[tuple[object, ...]] = []
-        self.at_work: Running | None = None
+        self.at = IDLE
         self.full = False
 
     def offer(self, lease: Lease) -> None:
@@ -40,8 +43,8 @@ class RecordingDevice:
     def retarget(self, lease_id: str, zeros: int) -> None:
         self.told.append(("retarget", lease_id, zeros))
 
-    def running(self) -> Running | None:
-        return self.at_work
+    def progress(self) -> Progress:
+        return self.at
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def welcome(progress: float, silence: float) -> pb.ConnectResponse:
     return pb.ConnectResponse(welcome=pb.Welcome(progress_interval_seconds=progress, silence_limit_seconds=silence))
 
 
-def granted(**changes: object) -> pb.ConnectResponse:
+def granted(**changes: Any) -> pb.ConnectResponse:
     return pb.ConnectResponse(lease=lease_message(**changes))
 
 
@@ -148,7 +151,7 @@ def test_a_retarget_to_impossible_zeros_ends_the_lease_once(
     conversation: Conversation, device: RecordingDevice
 ) -> None:
     conversation.receive(granted(lease_id="l_a"))
-    device.at_work = Running("l_a", 300, 0.0)
+    device.at = Progress("l_a", 300, 300, 1.0)
     (answer,) = conversation.receive(pb.ConnectResponse(retarget=pb.Retarget(lease_id="l_a", zeros=65)))
     ended = answer.lease_ended
     assert (ended.lease_id, ended.done, ended.reason) == ("l_a", 300, pb.END_REASON_FAILED)
@@ -168,32 +171,88 @@ def test_progress_says_how_far_and_how_fast_since_the_last_report(
     conversation: Conversation, device: RecordingDevice
 ) -> None:
     conversation.receive(granted(lease_id="l_a"))
-    device.at_work = Running("l_a", 500, started_at=100.0)
+    device.at = Progress("l_a", 500, 500, 1.0)
     (first,) = conversation.tick(101.0)
-    device.at_work = Running("l_a", 2500, started_at=100.0)
+    device.at = Progress("l_a", 2500, 2500, 3.0)
     (second,) = conversation.tick(103.0)
     assert (first.progress.done, first.progress.hash_rate) == (500, 500.0)
     assert (second.progress.done, second.progress.hash_rate) == (2500, 1000.0)
 
 
-def test_the_rate_of_a_new_lease_counts_from_its_own_start(conversation: Conversation, device: RecordingDevice) -> None:
-    conversation.receive(granted(lease_id="l_a"))
-    conversation.receive(granted(lease_id="l_b"))
-    device.at_work = Running("l_a", 900, started_at=100.0)
+def test_the_rate_covers_all_leases_that_the_device_had_in_work_since_the_last_report(
+    conversation: Conversation, device: RecordingDevice
+) -> None:
+    for lease_id in ("l_a", "l_b", "l_c"):
+        conversation.receive(granted(lease_id=lease_id))
+    device.at = Progress("l_a", 900, 900, 1.0)
     conversation.tick(101.0)
-    device.at_work = Running("l_b", 100, started_at=101.5)
-    (message,) = conversation.tick(102.0)
-    assert (message.progress.lease_id, message.progress.hash_rate) == ("l_b", 200.0)
+    device.at = Progress("l_c", 100, 4900, 3.0)
+    (message,) = conversation.tick(103.0)
+    assert (message.progress.lease_id, message.progress.done) == ("l_c", 100)
+    assert message.progress.hash_rate == 2000.0
+
+
+def test_the_time_between_leases_does_not_lower_the_rate(conversation: Conversation, device: RecordingDevice) -> None:
+    conversation.receive(granted(lease_id="l_a"))
+    device.at = Progress("l_a", 900, 900, 1.0)
+    conversation.tick(101.0)
+    device.at = Progress("l_a", 1000, 1000, 1.5)  # half a second of hashing in ten
+    (message,) = conversation.tick(111.0)
+    assert message.progress.hash_rate == 200.0
+
+
+def test_what_a_device_hashed_before_the_conversation_is_not_in_its_first_rate(
+    device: RecordingDevice, unanswered: UnansweredHits
+) -> None:
+    device.at = Progress(None, 0, 10**9, 100.0)
+    conversation = Conversation("w_1", "here", [device], unanswered)
+    conversation.welcome(welcome(1.0, 9.0))
+    conversation.receive(granted(lease_id="l_a"))
+    device.at = Progress("l_a", 50, 10**9 + 50, 101.0)
+    (message,) = conversation.tick(101.0)
+    assert message.progress.hash_rate == 50.0
+
+
+def test_progress_is_told_of_leases_of_this_conversation_only(
+    conversation: Conversation, device: RecordingDevice
+) -> None:
+    conversation.sent(100.0)
+    device.at = Progress("l_of_an_earlier_connection", 50, 50, 1.0)
+    assert conversation.tick(101.0) == []
 
 
 def test_a_device_that_hangs_is_reported_with_rate_zero_and_not_in_silence(
     conversation: Conversation, device: RecordingDevice
 ) -> None:
     conversation.receive(granted(lease_id="l_a"))
-    device.at_work = Running("l_a", 500, started_at=100.0)
+    device.at = Progress("l_a", 500, 500, 1.0)
     conversation.tick(101.0)
+    device.at = Progress("l_a", 500, 500, 2.0)
     (message,) = conversation.tick(102.0)
     assert (message.progress.done, message.progress.hash_rate) == (500, 0.0)
+
+
+def test_the_messages_of_a_bundle_are_obeyed_in_order(conversation: Conversation, device: RecordingDevice) -> None:
+    messages = [granted(lease_id="l_a"), granted(lease_id="l_b"), granted(device_id="cuda:9", lease_id="l_c")]
+    messages.append(pb.ConnectResponse(cancel_lease=pb.CancelLease(lease_id="l_a")))
+    (answer,) = conversation.receive(pb.ConnectResponse(bundle=pb.CoordinatorBundle(messages=messages)))
+    assert [lease.lease_id for lease in device.offered] == ["l_a", "l_b"]
+    assert (answer.lease_ended.lease_id, answer.lease_ended.reason) == ("l_c", pb.END_REASON_FAILED)
+    assert device.told == [("cancel", "l_a")]
+
+
+def test_of_many_accepted_hits_the_log_has_two_lines_per_tick(
+    conversation: Conversation, caplog: pytest.LogCaptureFixture
+) -> None:
+    verdicts = [pb.ConnectResponse(verdict=pb.HitVerdict(lease_id="l_a", nonce=str(n))) for n in range(200)]
+    with caplog.at_level("INFO"):
+        conversation.receive(pb.ConnectResponse(bundle=pb.CoordinatorBundle(messages=verdicts)))
+        conversation.tick(101.0)
+        conversation.tick(102.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "hit accepted: nonce 0",
+        "and 199 more hits accepted",
+    ]
 
 
 def test_an_idle_worker_sends_heartbeats_at_a_third_of_the_silence_limit(conversation: Conversation) -> None:

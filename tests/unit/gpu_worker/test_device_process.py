@@ -16,7 +16,7 @@ import pytest
 from scripted_engine import answer_pid, crash, honest_hits, open_child, refuse
 
 from gpu_worker.device_process import DeviceProcess, RestartBudget, call_in_process
-from hashfleet.engine import DeviceInfo, EngineKind
+from hashfleet.engine import DeviceInfo, EngineKind, Found, Search
 from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
 from hashfleet.message import NonceSpace
 
@@ -62,6 +62,50 @@ def test_it_finds_what_hashlib_finds_in_batches_without_a_gap(start: Any) -> Non
     hits = tuple(hit for batch in batches for hit in batch.hits)
     assert hits
     assert hits == honest_hits(SPACE, 50, 1010, 2)
+
+
+def test_many_small_searches_find_what_hashlib_finds_first(start: Any) -> None:
+    spaces = [NonceSpace(SPACE.prefix, str(1000 + n), 12) for n in range(200)]
+    process = start("fake:honest")
+    over = {}
+    for found in process.search_many([Search(space, 7, 400, 2) for space in spaces]):
+        assert found.index not in over
+        if found.hit is not None or found.done == 400:
+            over[found.index] = found
+    assert len(over) == 200
+    for index, space in enumerate(spaces):
+        hits = honest_hits(space, 7, 400, 2)
+        assert over[index] == (Found(index, hits[0] - 6, hits[0]) if hits else Found(index, 400, None))
+
+
+def test_many_small_searches_closed_early_leave_the_process_ready_for_the_next(start: Any) -> None:
+    process = start("fake:honest")
+    pid = process.pid
+    answers = process.search_many([Search(SPACE, 0, 10**6, 2)] * 500)
+    next(answers)
+    answers.close()
+    assert sum(batch.count for batch in process.search(SPACE, 0, 300, 60)) == 300
+    assert process.pid == pid
+
+
+def test_no_search_is_over_at_once(start: Any) -> None:
+    assert list(start("fake:honest").search_many([])) == []
+
+
+def test_many_searches_of_which_one_lies_outside_its_space_are_refused_before_anything_is_hashed(start: Any) -> None:
+    with pytest.raises(InvalidInput, match="do not lie within"):
+        start("fake:honest").search_many([Search(SPACE, 0, 10, 2), Search(SPACE, 10**12, 1, 2)])
+
+
+def test_a_failure_within_many_searches_ends_the_process_and_the_next_search_has_a_new_one(
+    start: Any, tmp_path: Path
+) -> None:
+    process = start(f"fake:fails:{tmp_path / 'marker'}")
+    first_pid = process.pid
+    with pytest.raises(EngineError, match="fell off the bus"):
+        list(process.search_many([Search(SPACE, 0, 1000, 60)]))
+    assert list(process.search_many([Search(SPACE, 0, 50, 60)])) == [Found(0, 50, None)]
+    assert process.pid != first_pid
 
 
 def test_a_crash_is_an_engine_error_that_names_the_signal_and_the_next_search_has_a_new_process(
@@ -178,7 +222,7 @@ import sys
 sys.path.extend(%r)
 from scripted_engine import open_child
 from gpu_worker.device_process import DeviceProcess
-from hashfleet.engine import DeviceInfo, EngineKind
+from hashfleet.engine import DeviceInfo, EngineKind, Found, Search
 from hashfleet.message import NonceSpace
 if __name__ == "__main__":
     process = DeviceProcess(DeviceInfo("fake:endless", "", EngineKind.CPU, ""), open_child)
@@ -199,7 +243,7 @@ import sys
 sys.path.extend(%r)
 from scripted_engine import open_child
 from gpu_worker.device_process import DeviceProcess
-from hashfleet.engine import DeviceInfo, EngineKind
+from hashfleet.engine import DeviceInfo, EngineKind, Found, Search
 from hashfleet.message import NonceSpace
 if __name__ == "__main__":
     process = DeviceProcess(DeviceInfo("fake:hangs", "", EngineKind.CPU, ""), open_child)

@@ -14,6 +14,7 @@ import pytest
 from scripted_coordinator import Link, ScriptedCoordinator, lease
 from scripted_engine import BATCH, ScriptedEngine, best_hits, honest_hits
 
+from gpu_worker.bundles import MOST_TAKEN, MOST_TAKEN_BYTES
 from gpu_worker.conversation import Conversation, UnansweredHits
 from gpu_worker.device_runner import ReadyEngine
 from gpu_worker.lease import read_lease
@@ -281,6 +282,51 @@ async def test_a_session_that_is_to_drain_before_it_is_welcomed_drains_after_the
     await link.expect("draining")
     assert await link.hear() is None
     await asyncio.wait_for(speaking, 20)
+
+
+async def test_small_leases_that_come_in_one_bundle_end_with_a_hit_each_and_in_few_messages(
+    coordinator: ScriptedCoordinator, work: Any, engine: ScriptedEngine
+) -> None:
+    work(engine)
+    link = await coordinator.next_link()
+    await link.greet()
+    leases = [lease(zeros=1, ends_with_hit=True) for _ in range(300)]
+    link.say(bundle=pb.CoordinatorBundle(messages=[pb.ConnectResponse(lease=one) for one in leases]))
+    hits = {}
+    for _ in leases:
+        hit = await link.expect("hit")
+        hits[hit.lease_id] = hit.nonce
+        ended = await link.expect("lease_ended")
+        assert (ended.lease_id, ended.reason) == (hit.lease_id, pb.END_REASON_CANCELLED)
+    for granted in leases:
+        space = read_lease(granted).space
+        (first, *_) = honest_hits(space, 0, 1000, 1)
+        assert hits[granted.lease_id] == space.nonce(first)
+    assert max(link.sizes) > 1
+
+
+@pytest.mark.parametrize("fault", ["too many messages", "too long", "a bundle within"])
+async def test_a_bundle_out_of_bounds_ends_the_connection_with_a_clear_line_in_the_log_and_the_worker_returns(
+    coordinator: ScriptedCoordinator, work: Any, engine: ScriptedEngine, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    work(engine)
+    link = await coordinator.next_link()
+    await link.greet()
+    one = pb.ConnectResponse(retarget=pb.Retarget(lease_id="l_x", zeros=3))
+    bundles = {
+        "too many messages": [one] * (MOST_TAKEN + 1),
+        "too long": [pb.ConnectResponse(retarget=pb.Retarget(lease_id="l" * MOST_TAKEN_BYTES, zeros=3))],
+        "a bundle within": [pb.ConnectResponse(bundle=pb.CoordinatorBundle(messages=[one]))],
+    }
+    sentences = {
+        "too many messages": f"sent {MOST_TAKEN + 1} messages in one bundle; it should be at most {MOST_TAKEN}",
+        "too long": "message larger than max",
+        "a bundle within": "bundles should not nest",
+    }
+    link.say(bundle=pb.CoordinatorBundle(messages=bundles[fault]))
+    again = await coordinator.next_link()
+    await again.greet()
+    assert sentences[fault] in caplog.text
 
 
 async def test_a_writer_cancelled_just_as_its_message_is_taken_ends() -> None:

@@ -46,6 +46,8 @@ class Link:
         self._heard: asyncio.Queue[pb.ConnectRequest | None] = asyncio.Queue()
         self._to_say: asyncio.Queue[pb.ConnectResponse | None] = asyncio.Queue()
         self.ended = asyncio.Event()
+        #: How many messages came together, for each time that any came.
+        self.sizes: list[int] = []
 
     def say(self, **message: Any) -> None:
         """Send a message, such as say(lease=...)."""
@@ -79,7 +81,11 @@ class Link:
     async def talk(self, requests: AsyncIterator[pb.ConnectRequest]) -> AsyncIterator[pb.ConnectResponse]:
         async def listen() -> None:
             async for request in requests:
-                self._heard.put_nowait(request)
+                bundled = request.WhichOneof("message") == "bundle"
+                messages = request.bundle.messages if bundled else [request]
+                self.sizes.append(len(messages))
+                for message in messages:
+                    self._heard.put_nowait(message)
             self._heard.put_nowait(None)
             self._to_say.put_nowait(None)
 

@@ -6,10 +6,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hashfleet.engine import Batch, DeviceInfo, EngineKind
+from hashfleet.batches import search_each
+from hashfleet.engine import Batch, DeviceInfo, EngineKind, Found, Search
 from hashfleet.errors import EngineError, EngineUnavailable
 from hashfleet.message import NonceSpace
 from hashfleet.proof import verify
@@ -93,6 +94,9 @@ class ScriptedEngine:
                 at += size
         finally:
             self.idle.set()
+
+    def search_many(self, searches: Sequence[Search]) -> Iterator[Found]:
+        return search_each(self, searches)
 
     def close(self) -> None:
         self.closed.set()
