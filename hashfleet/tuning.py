@@ -146,16 +146,18 @@ def values_of(settings: Settings) -> dict[str, SettingValue]:
     return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
 
 
-def describe(settings: Settings) -> str:
+def describe(settings: S, default: S) -> str:
     """
-    The settings for people, without those that are left to the engine.
+    What these settings do unlike the default ones, for people.
 
     >>> from dataclasses import make_dataclass
-    >>> describe(make_dataclass("Any", ["group_size", "width"], frozen=True)(64, None))
-    'group size 64'
+    >>> Any = make_dataclass("Any", ["group_size", "width"], frozen=True)
+    >>> describe(Any(64, 1), Any(32, 1)), describe(Any(32, 1), Any(32, 1))
+    ('group size 64', 'the default settings')
     """
-    said = [f"{name.replace('_', ' ')} {value}" for name, value in values_of(settings).items() if value is not None]
-    return ", ".join(said) or "as the engine chooses"
+    usual = values_of(default)
+    said = [f"{name.replace('_', ' ')} {value}" for name, value in values_of(settings).items() if value != usual[name]]
+    return ", ".join(said) or "the default settings"
 
 
 def digest_of(*texts: str) -> str:
@@ -291,7 +293,7 @@ class _Tuning(Generic[S]):
     def _contest(self, index: int, default: HashEngine, rounds: int) -> list[float]:
         """Ratios of a candidate to the default, one per round; none if it was refused, now or before."""
         trial = self._trials[index]
-        what = describe(trial.settings)
+        what = describe(trial.settings, self._tunable.default)
         mine: list[float] = []
         base: list[float] = []
         try:

@@ -120,14 +120,14 @@ def _print(result: _Tuned, file: TuningFile) -> None:
         return
     table = Table("settings", "measured rate", "times the default", "rounds")
     for index, trial in enumerate(result.outcome.trials):
-        table.add_row(*_row(trial, index == 0, trial.settings == result.outcome.winner))
+        what = escape(describe(trial.settings, result.tunable.default))
+        table.add_row(*_row(what, trial, index == 0, trial.settings == result.outcome.winner))
     # Rich cuts columns to 80 characters where there is no terminal; a pipe gets whole lines.
     Console(width=None if sys.stdout.isatty() else 250).print(table)
-    click.echo(_verdict(result.outcome, file))
+    click.echo(_verdict(result.tunable, result.outcome, file))
 
 
-def _row(trial: Trial[AnySettings], is_default: bool, is_winner: bool) -> tuple[str, ...]:
-    what = escape(describe(trial.settings)) + (" (default)" if is_default else "")
+def _row(what: str, trial: Trial[AnySettings], is_default: bool, is_winner: bool) -> tuple[str, ...]:
     if trial.rate is None or trial.ratio is None:
         return what, f"refused: {escape(trial.refused or '')}", "", ""
     ratio = "1" if is_default else f"{trial.ratio:.3f}"
@@ -135,12 +135,12 @@ def _row(trial: Trial[AnySettings], is_default: bool, is_winner: bool) -> tuple[
     return tuple(f"[bold]{cell}[/bold]" for cell in cells) if is_winner else cells
 
 
-def _verdict(outcome: Outcome[AnySettings], file: TuningFile) -> str:
+def _verdict(tunable: Tunable[AnySettings], outcome: Outcome[AnySettings], file: TuningFile) -> str:
     rates = f"shape T {show_rate(outcome.rates['T'])}, shape S {show_rate(outcome.rates['S'])}"
     if outcome.winner is None:
         kept = "nothing beat the default settings by more than the noise; they stay"
     else:
-        kept = f"stored: {describe(outcome.winner)}, {outcome.ratio:.3f} times the default"
+        kept = f"stored: {describe(outcome.winner, tunable.default)}, {outcome.ratio:.3f} times the default"
     return f"{kept} ({rates}; {outcome.shape} where both are allowed). Kept in {file.path}."
 
 

@@ -99,7 +99,7 @@ def best_known(tunable: Tunable[S], file: TuningFile | None, renew: bool) -> S:
         return tunable.default
     logger.info(
         "%s uses the settings tuned on %s: %s (%.2f times the default)",
-        tunable.device_id, entry.measured, describe(settings), entry.ratio,
+        tunable.device_id, entry.measured, describe(settings, tunable.default), entry.ratio,
     )  # fmt: skip
     return settings
 
@@ -156,5 +156,7 @@ def _renewed(tunable: Tunable[S], file: TuningFile) -> S:
         logger.warning("%s is not tuned: %s; the defaults are used", tunable.device_id, error)
         return tunable.default
     chosen = tunable.default if outcome.winner is None else outcome.winner
-    logger.info("%s is tuned: %s (%.2f times the default)", tunable.device_id, describe(chosen), outcome.ratio)
+    logger.info(
+        "%s is tuned: %s (%.2f times the default)", tunable.device_id, describe(chosen, tunable.default), outcome.ratio
+    )
     return chosen

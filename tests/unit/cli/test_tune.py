@@ -78,10 +78,10 @@ def test_the_table_shows_each_candidate_with_its_rate_and_ratio_and_what_was_sto
 
     assert result.exit_code == 0
     rows = {line.split("│")[1].strip(): line for line in result.output.splitlines() if line.startswith("│")}
-    assert "1 GH/s" in rows["in flight 2 (default)"]
-    assert "1.250" in rows["group size 128, in flight 2"]
-    assert "refused: it [does] not compile" in rows["width 16, in flight 2"]
-    assert "stored: group size 128, in flight 2, 1.250 times the default" in result.output
+    assert "1 GH/s" in rows["the default settings"]
+    assert "1.250" in rows["group size 128"]
+    assert "refused: it [does] not compile" in rows["width 16"]
+    assert "stored: group size 128, 1.250 times the default" in result.output
     assert str(default_path()) in result.output
 
 
@@ -170,7 +170,7 @@ def test_the_cpu_is_tuned_and_a_worker_then_uses_what_was_stored(
 
     assert result.exit_code == 0, result.output
     assert "refused: the target is 'no such target'" in result.output
-    assert "stored: target host, processes 1" in result.output
+    assert "stored: target host, " in result.output
     with caplog.at_level(logging.INFO):
         (ready,) = open_engines(EngineOptions("cpu"))
     ready.engine.close()

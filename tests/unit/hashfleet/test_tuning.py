@@ -323,8 +323,9 @@ def test_settings_are_found_again_by_their_values_and_nothing_else_is() -> None:
     assert tunable.matching({"nonces": 8}) is None
 
 
-def test_settings_are_described_without_what_is_left_to_the_engine() -> None:
-    assert describe(Speed(8)) == "nonces 8"
+def test_settings_are_described_by_what_they_do_unlike_the_default() -> None:
+    assert describe(Speed(8), Speed()) == "nonces 8"
+    assert describe(Speed(), Speed()) == "the default settings"
 
 
 def test_a_digest_changes_with_any_of_its_texts_and_with_where_they_end() -> None:
