@@ -33,15 +33,37 @@ RIPE = {
     "ore_refinery_complete": "5-3",
     "planet_raid_complete": "9-11",
 }
-#: Work of every action, the first three at difficulty 6: together they take a CPU core ten seconds or so.
-LONG = {
-    "struct_build_complete": "5-4",
-    "ore_miner_complete": "5-12",
-    "ore_refinery_complete": "5-13",
-    "planet_raid_complete": "9-11",
+#: Ages just past the first at which difficulty 6, 7 and 8 are enough, by the kind of work; it stays so for a minute.
+LONG_AGES = {
+    "build": {6: 2550, 7: 2230, 8: 1950},
+    "mine": {6: 6600, 7: 5650, 8: 4860},
+    "refine": {6: 12500, 7: 10600, 8: 9000},
 }
-#: Builds that take one CPU core some seconds each: difficulty 6 for the length of a test.
-HARD = ("5-4", "5-5", "5-6", "5-7", "5-8", "5-9")
+#: Struct types whose build, mining and refining fall that slowly: ranges 5,000, 14,000 and 28,000.
+LONG_TYPES = {"build": 22, "mine": 14, "refine": 15}
+LONG_ACTIONS = {"build": "struct_build_complete", "mine": "ore_miner_complete", "refine": "ore_refinery_complete"}
+#: How many works of each kind and difficulty there are.
+LONG_WORKS = 4
+
+
+def long_work(kind: str, zeros: int, number: int) -> str:
+    """The object of one of the long works."""
+    return f"5-{list(LONG_TYPES).index(kind) + 1}{zeros}{number}"
+
+
+LONG_STRUCTS = [
+    {
+        "id": long_work(kind, zeros, number),
+        "type": LONG_TYPES[kind],
+        "owner": "1-11",
+        "condition": "building" if kind == "build" else "online",
+        "age": age,
+    }
+    for kind, ages in LONG_AGES.items()
+    for zeros, age in ages.items()
+    for number in range(LONG_WORKS)
+]
+
 
 SCENARIO = {
     "start_height": START_HEIGHT,
@@ -53,9 +75,7 @@ SCENARIO = {
         {"id": "5-1", "type": 22, "owner": "1-11", "age": 3400},
         {"id": "5-2", "type": 14, "owner": "1-11", "condition": "online", "age": 9000},
         {"id": "5-3", "type": 15, "owner": "1-11", "condition": "online", "age": 17500},
-        {"id": "5-12", "type": 14, "owner": "1-11", "condition": "online", "age": 6600},
-        {"id": "5-13", "type": 15, "owner": "1-11", "condition": "online", "age": 12500},
-        *({"id": hard, "type": 22, "owner": "1-11", "age": 2550} for hard in HARD),
+        *LONG_STRUCTS,
         {"id": "5-201", "type": 1, "owner": "1-12", "condition": "offline"},
         {"id": "5-202", "type": 18, "owner": "1-12", "condition": "online"},
     ],
@@ -226,18 +246,30 @@ class Agent:
                         return
                 await asyncio.sleep(0.05)
 
+    async def long_zeros(self) -> int:
+        """The difficulty that takes the connected workers two seconds or more, thirty or so at most."""
+        async with asyncio.timeout(30):
+            while True:
+                rate = (await self.call("structs_fleet_status"))["nominal_rate"]
+                if rate:
+                    break
+                await asyncio.sleep(0.05)
+        return next((zeros for zeros in (6, 7) if 16**zeros >= 2 * rate), 8)
+
     async def midway(self) -> tuple[str, str]:
         """Start a job and return it, with its object, once some of it is hashed and before it is solved.
 
-        A search may be lucky within its first second (about one in five is): then the next hard work is tried.
+        A search may be lucky within its first second: then the next long work is tried.
         """
-        for entity in HARD:
-            job_id = await self.start("struct_build_complete", entity)
+        zeros = await self.long_zeros()
+        for number in range(LONG_WORKS):
+            entity = long_work("build", zeros, number)
+            job_id = await self.start(LONG_ACTIONS["build"], entity)
             status = await self.until(job_id, hashing)
             if hashing(status):
                 return job_id, entity
             await self.completed(job_id)
-        raise AssertionError("every hard work was solved within a second")
+        raise AssertionError("every long work was solved within a second")
 
     async def until_idle(self) -> None:
         """Poll until no device holds a lease."""

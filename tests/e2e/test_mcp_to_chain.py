@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from .conftest import LONG, RIPE, Agent, House, hashing
+from .conftest import LONG_ACTIONS, RIPE, Agent, House, hashing, long_work
 
 
 @pytest.mark.parametrize("transport", ["stdio", "http"])
@@ -45,17 +45,20 @@ async def test_an_opencl_worker_completes_a_job(house: House) -> None:
 
 async def start_all_and_wait_until_midway(agent: Agent) -> dict[str, str]:
     """Job by object, for every action, with at least one of them partly hashed."""
-    jobs = {entity: await agent.start(action, entity) for action, entity in LONG.items()}
+    zeros = await agent.long_zeros()
+    works = {long_work(kind, zeros, 0): action for kind, action in LONG_ACTIONS.items()}
+    works["9-11"] = "planet_raid_complete"
+    jobs = {entity: await agent.start(action, entity) for entity, action in works.items()}
     await agent.until_any(jobs.values(), hashing)
     return jobs
 
 
 async def test_a_worker_killed_midway_costs_nothing_but_time(house: House) -> None:
-    worker = await house.worker("--engine", "cpu")
+    worker = await house.worker()
     async with house.agent("http") as agent:
         jobs = await start_all_and_wait_until_midway(agent)
         await worker.kill()
-        await house.worker("--engine", "cpu")
+        await house.worker()
         for job_id in jobs.values():
             await agent.completed(job_id)
     for entity in jobs:
@@ -63,7 +66,7 @@ async def test_a_worker_killed_midway_costs_nothing_but_time(house: House) -> No
 
 
 async def test_a_coordinator_killed_midway_goes_on_after_its_restart(house: House) -> None:
-    await house.worker("--engine", "cpu")
+    await house.worker()
     async with house.agent("http") as agent:
         jobs = await start_all_and_wait_until_midway(agent)
     await house.coordinator.kill()
