@@ -13,6 +13,7 @@ from bench.engines import KINDS
 from bench.fleet import measure_fleet
 from bench.jobs import measure_jobs
 from bench.kernels import measure_kernels
+from bench.quiet import wait_until_quiet
 from bench.report import Report, as_json
 
 WHAT = ("kernels", "fleet", "jobs")
@@ -24,17 +25,26 @@ WHAT = ("kernels", "fleet", "jobs")
 @click.option("--seconds", type=click.FloatRange(0.1, 20), default=2.0, show_default=True, help="Length of a round.")
 @click.option("--cancels", type=click.IntRange(1, 1000), default=40, show_default=True)
 @click.option("--jobs", type=click.IntRange(1, 100_000), default=1000, show_default=True)
-def main(what: tuple[str, ...], rounds: int, seconds: float, cancels: int, jobs: int) -> None:
+@click.option(
+    "--patience",
+    type=click.FloatRange(0, 600),
+    default=10.0,
+    show_default=True,
+    help="Seconds that the machine may take to become idle before each measurement.",
+)
+def main(what: tuple[str, ...], rounds: int, seconds: float, cancels: int, jobs: int, patience: float) -> None:
     """Measure kernels, fleet and jobs (all, if none is named) into bench/results, one file each for this machine."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for each in what or WHAT:
         report: Report
         if each == "kernels":
-            report = measure_kernels(KINDS, rounds, seconds)
+            report = measure_kernels(KINDS, rounds, seconds, patience)
         elif each == "fleet":
-            report = asyncio.run(measure_fleet("auto", rounds, max(6.0, seconds), cancels))
+            report = asyncio.run(measure_fleet("auto", rounds, max(6.0, seconds), cancels, patience))
         else:
+            wait_until_quiet(patience)
             report = asyncio.run(measure_jobs("auto", jobs))
+        RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{file_name(report)}.json"
         path.write_text(as_json(report) + "\n", encoding="utf-8")
         click.echo(str(path))

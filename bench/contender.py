@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+from bench.quiet import wait_until_quiet
 from bench.report import Figure, Hardware, Limit, NotMeasured
 from bench.samples import paired_ratio
 from hashfleet.errors import HashfleetError
@@ -44,10 +45,13 @@ class Contender(Protocol):
         ...
 
 
-def take_turns(contenders: Sequence[Contender], rounds: int, seconds: float) -> tuple[list[Figure], list[NotMeasured]]:
+def take_turns(
+    contenders: Sequence[Contender], rounds: int, seconds: float, patience: float = 0.0
+) -> tuple[list[Figure], list[NotMeasured]]:
     """Measure all of them once per round; in every other round in reverse order, so that a drift favours nobody.
 
-    One that fails is out from then on, and named.
+    One that fails is out from then on, and named. Before each measurement the machine may take `patience` seconds to
+    become idle.
     """
     rates: dict[str, list[float]] = {contender.id: [] for contender in contenders}
     failures: dict[str, str] = {}
@@ -55,6 +59,8 @@ def take_turns(contenders: Sequence[Contender], rounds: int, seconds: float) -> 
         for contender in contenders if turn % 2 == 0 else reversed(contenders):
             if contender.id in failures:
                 continue
+            if not wait_until_quiet(patience):
+                logger.info("others use this machine")
             try:
                 rates[contender.id].append(contender.measure(seconds))
             except HashfleetError as error:

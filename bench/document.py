@@ -20,8 +20,9 @@ _HEAD = """\
 Made by `python -m bench.document` from `bench/results/*.json`; do not edit. `make bench` measures this machine, adds
 its results there and makes this page anew. `hashfleet bench kernels`, `fleet` and `jobs` measure without recording.
 
-Within a run everything is measured in turns, so that whatever else the machine does hits all alike. Rates are medians
-of the rounds; ratios are medians of the ratios within each round.
+Within a run everything is measured in turns, so that whatever else the machine does hits all alike; before each
+measurement `make bench` waits a few seconds for the machine to be idle. Rates are medians of the rounds; ratios are
+medians of the ratios within each round.
 """
 _KERNELS = """\
 ## Engines

@@ -17,6 +17,7 @@ from bench.engines import search_rate, space_of
 from bench.house import PLAYER, Struct, house
 from bench.machine import made_now
 from bench.one_device import Choice, open_device
+from bench.quiet import wait_until_quiet
 from bench.report import FleetReport, Times
 from coordinator.core.schedule import ASSUMED_BLOCK_SECONDS, Pace, start_height
 from hashfleet.action import Action, Work
@@ -73,8 +74,13 @@ def hardest_zeros(rate: float) -> int:
     return 1
 
 
-async def measure_fleet(choice: Choice, rounds: int, seconds: float, cancels: int) -> FleetReport:
-    """`rounds` windows of `seconds` with the fleet and with the engine alone, in turns; then `cancels` cancels."""
+async def measure_fleet(
+    choice: Choice, rounds: int, seconds: float, cancels: int, patience: float = 0.0
+) -> FleetReport:
+    """`rounds` windows of `seconds` with the fleet and with the engine alone, in turns; then `cancels` cancels.
+
+    Before each the machine may take `patience` seconds to become idle.
+    """
     seconds = max(seconds, _LEAST_WINDOW)
     with closing(await asyncio.to_thread(open_device, choice)) as alone:
         first = await asyncio.to_thread(search_rate, alone, space_of("T"), 1.0)
@@ -93,7 +99,7 @@ async def measure_fleet(choice: Choice, rounds: int, seconds: float, cancels: in
             try:
                 async with FleetClient(place.coordinator) as client:
                     logger.info("connected: %s", await place.worker_device(client))
-                    measurement = _Measurement(client, log, [struct.id for struct in structs])
+                    measurement = _Measurement(client, log, [struct.id for struct in structs], patience)
                     return await measurement.run(alone, rounds, seconds, cancels)
             finally:
                 following.cancel()
@@ -103,10 +109,11 @@ async def measure_fleet(choice: Choice, rounds: int, seconds: float, cancels: in
 class _Measurement:
     """One run against a fleet that stands."""
 
-    def __init__(self, client: FleetClient, log: DeviceLog, refineries: list[str]) -> None:
+    def __init__(self, client: FleetClient, log: DeviceLog, refineries: list[str], patience: float) -> None:
         self._client = client
         self._log = log
         self._refineries = refineries
+        self._patience = patience
 
     async def run(self, alone: HashEngine, rounds: int, seconds: float, cancels: int) -> FleetReport:
         booked: list[float] = []
@@ -115,11 +122,13 @@ class _Measurement:
         made = made_now((alone.device.name,) if alone.device.kind is EngineKind.CUDA else ())
         while len(booked) < rounds:
             before = len(self._log.observations)
+            await self._wait_until_quiet()
             window = await self._window(seconds)
             await self._log.idle(_IDLE_SECONDS)
             if window is None:
                 continue  # the job was solved
             gaps += gaps_between_leases(self._log.observations[before:])
+            await self._wait_until_quiet()
             booked.append(window)
             raw.append(await asyncio.to_thread(search_rate, alone, space_of("T"), seconds))
             logger.info("round %d: %.4g booked, %.4g alone", len(booked), booked[-1], raw[-1])
@@ -135,6 +144,10 @@ class _Measurement:
             cancel=Times(seconds=tuple(stops)),
             between_leases=Times(seconds=tuple(gaps)),
         )
+
+    async def _wait_until_quiet(self) -> None:
+        if not await asyncio.to_thread(wait_until_quiet, self._patience):
+            logger.info("others use this machine")
 
     async def _window(self, seconds: float) -> float | None:
         """The rate booked over about `seconds`; None if the job was solved meanwhile."""

@@ -25,13 +25,16 @@ _OTHERS: tuple[tuple[str, Callable[[], Contender]], ...] = (
 )
 
 
-def measure_kernels(kinds: Sequence[Kind], rounds: int, seconds: float) -> KernelsReport:
-    """Measure the engines of these kinds and all others that are installed, `rounds` times for `seconds` each."""
+def measure_kernels(kinds: Sequence[Kind], rounds: int, seconds: float, patience: float = 0.0) -> KernelsReport:
+    """Measure the engines of these kinds and all others that are installed, `rounds` times for `seconds` each.
+
+    `patience` is as for `take_turns`.
+    """
     with ExitStack() as stack:
         engines, without_engine = open_contenders(kinds, stack)
         others, without_tool = find_others()
         made = made_now(tuple(sorted({each.engine.device.name for each in engines if each.hardware == "GPU"})))
-        figures, failed = take_turns([*others, *engines], rounds, seconds)
+        figures, failed = take_turns([*others, *engines], rounds, seconds, patience)
     return KernelsReport(
         made=made, seconds=seconds, figures=tuple(figures), not_measured=(*without_engine, *without_tool, *failed)
     )
