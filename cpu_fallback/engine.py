@@ -14,9 +14,9 @@ from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
-from cpu_fallback.lane import Answer, Task
+from cpu_fallback.lane import Answer, Many, Stop, Task
 from cpu_fallback.searcher import shape_of
-from hashfleet.batches import BatchSize, check_search, run_batches, search_each
+from hashfleet.batches import BatchSize, check_search, run_batches
 from hashfleet.engine import Batch, DeviceInfo, EngineKind, Found, Search
 from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
 from hashfleet.message import NonceSpace
@@ -62,8 +62,15 @@ class _Lane:
             raise EngineUnavailable(f"the CPU engine could not start process {number}: {error.strerror}") from error
         finally:
             theirs.close()
-        self.connection: Connection[Task, Answer] = ours
+        self.connection: Connection[Task | Many | Stop, Answer] = ours
         self.name = f"CPU process {number} (pid {self.process.pid})"
+
+    def send(self, order: Task | Many | Stop) -> None:
+        """Raises EngineError if the process is gone."""
+        try:
+            self.connection.send(order)
+        except OSError as error:
+            raise self.lost() from error
 
     def lost(self) -> EngineError:
         """Say how the process ended, which its closed socket has just told us it did."""
@@ -166,9 +173,11 @@ class CpuEngine:
         return run_batches(partial(self._hash_range, space, zeros), start, count, size, count)
 
     def search_many(self, searches: Sequence[Search]) -> Iterator[Found]:
-        """See `hashfleet.engine.HashEngine.search_many`."""
+        """See `hashfleet.engine.HashEngine.search_many`. Each process gets its share in one message."""
+        for search in searches:
+            check_search(search.space, search.start, search.count, search.zeros)
         self._check_alive()
-        return search_each(self, searches)
+        return self._many(tuple(enumerate(searches)))
 
     def close(self) -> None:
         """End the processes; a second call does nothing."""
@@ -192,12 +201,47 @@ class CpuEngine:
         edges = share_out(start, count, len(asked))
         try:
             for lane, low, high in zip(asked, edges, edges[1:], strict=False):
-                task = Task(self._ticket, space, low, high - low, zeros)
-                try:
-                    lane.connection.send(task)
-                except OSError as error:
-                    raise lane.lost() from error
+                lane.send(Task(self._ticket, space, low, high - low, zeros))
             return tuple(hit for answer in self._answers(asked) for hit in answer.hits)
+        except EngineError as error:
+            self._failure = str(error)
+            raise
+
+    def _many(self, searches: tuple[tuple[int, Search], ...]) -> Iterator[Found]:
+        self._check_alive()
+        self._ticket += 1
+        ticket = self._ticket
+        # One lane has every n-th search: those that came together may be alike, and then the shares are too.
+        working = self._lanes[: len(searches)]
+        try:
+            for number, lane in enumerate(working):
+                lane.send(Many(ticket, searches[number :: len(working)]))
+            while working:
+                for lane, answer in self._next_answers(working):
+                    if not answer.more:
+                        working.remove(lane)
+                    yield from answer.founds
+                    if self._ticket != ticket:
+                        working = []  # they do something else by now
+                        raise InvalidInput("another search was begun before these many were over or closed")
+            self._check_alive()
+        except EngineError as error:
+            self._failure = self._failure or str(error)
+            working = []
+            raise
+        finally:
+            self._stop(working)
+
+    def _stop(self, working: list[_Lane]) -> None:
+        """End many searches early; returns when the lanes are idle, within about 30 ms."""
+        if self._failure is not None:
+            return
+        try:
+            for lane in working:
+                lane.send(Stop())
+            while working:
+                over = [lane for lane, answer in self._next_answers(working) if not answer.more]
+                working = [lane for lane in working if lane not in over]
         except EngineError as error:
             self._failure = str(error)
             raise
@@ -205,28 +249,38 @@ class CpuEngine:
     def _answers(self, asked: list[_Lane]) -> list[Answer]:
         """Wait for each lane's answer to the current ticket; in the order of `asked`."""
         answers: dict[str, Answer] = {}
-        waiting = {lane.connection: lane for lane in asked}
+        working = list(asked)
         deadline = time.monotonic() + self._time_limit
-        while waiting:
-            ready = wait(list(waiting), max(0.0, deadline - time.monotonic()))
+        while working:
+            for lane, answer in self._next_answers(working, deadline):
+                answers[lane.name] = answer
+                working.remove(lane)
+        return [answers[lane.name] for lane in asked]
+
+    def _next_answers(self, working: list[_Lane], deadline: float | None = None) -> list[tuple[_Lane, Answer]]:
+        """Wait until some of these lanes answer the current ticket; EngineError if none does in time."""
+        deadline = time.monotonic() + self._time_limit if deadline is None else deadline
+        of_connection = {lane.connection: lane for lane in working}
+        answers: list[tuple[_Lane, Answer]] = []
+        while not answers:
+            ready = wait(list(of_connection), max(0.0, deadline - time.monotonic()))
             if not ready:
-                names = ", ".join(lane.name for lane in waiting.values())
+                names = ", ".join(lane.name for lane in working)
                 raise EngineError(f"{names} did not answer within {self._time_limit:g} s")
             for connection in ready:
                 assert isinstance(connection, Connection)
-                lane = waiting[connection]
+                lane = of_connection[connection]
                 try:
                     answer = connection.recv()
                 except (EOFError, OSError) as error:
                     raise lane.lost() from error
-                # A batch that was interrupted (Ctrl-C while waiting) leaves answers nobody took: not ours.
                 if answer.trouble and not self._trouble:
                     self._trouble = answer.trouble
                     logger.warning("the CPU engine is slow: %s", answer.trouble)
+                # A batch that was interrupted (Ctrl-C while waiting) leaves answers nobody took: not ours.
                 if answer.ticket == self._ticket:
-                    answers[lane.name] = answer
-                    del waiting[connection]
-        return [answers[lane.name] for lane in asked]
+                    answers.append((lane, answer))
+        return answers
 
     def _check_alive(self) -> None:
         if self._failure is not None:

@@ -131,6 +131,8 @@ class Words:
         self.address = start + 4 * skipped
         given: list[ctypes.c_uint32 | int] = list(values)
         self._memory[skipped : skipped + len(given)] = given
+        #: The words, to be read and written.
+        self.view = memoryview(self._memory).cast("B").cast("I")[skipped : skipped + size]
 
     def at(self, index: int) -> int:
         """The address of a word."""

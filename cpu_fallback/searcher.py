@@ -76,14 +76,17 @@ class Searcher:
             self._decided[shape].wait(seconds)
         return shape in self._kernels
 
-    def search(self, space: NonceSpace, start: int, count: int, zeros: int) -> tuple[int, ...]:
-        """The counters of start .. start + count - 1 whose hash has that many leading hex zeros, ascending."""
-        shape = shape_of(space)
+    def kernel(self, shape: str) -> KernelSearch | None:
+        """The kernel of a shape, once it is compiled; None before that, and for spaces of no shape ("")."""
         if shape:
             self.prepare(shape)
-            kernel = self._kernels.get(shape)
-            if kernel is not None and count * self._advantage >= kernel.hashes(start, count):
-                return kernel.search(space, start, count, zeros)
+        return self._kernels.get(shape)
+
+    def search(self, space: NonceSpace, start: int, count: int, zeros: int) -> tuple[int, ...]:
+        """The counters of start .. start + count - 1 whose hash has that many leading hex zeros, ascending."""
+        kernel = self.kernel(shape_of(space))
+        if kernel is not None and count * self._advantage >= kernel.hashes(start, count):
+            return kernel.search(space, start, count, zeros)
         return search_range(space.constant, space.counter_digits, start, count, zeros, space.filler_digits)
 
     def _compile(self) -> None:

@@ -26,7 +26,7 @@ ANY, SHORT, PLAIN = 137, 35, 26
 
 
 def open_cpu() -> HashEngine:
-    return CpuEngine(2, niceness=0)
+    return CpuEngine(2, niceness=0, compile_first=True)
 
 
 def open_opencl() -> HashEngine:

@@ -17,7 +17,7 @@ from cpu_fallback.engine import CpuEngine, share_out
 from cpu_fallback.jit import find_target
 from cpu_fallback.lane import Answer
 from cpu_fallback.search import search_range
-from hashfleet.engine import EngineKind
+from hashfleet.engine import EngineKind, Search
 from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
 from hashfleet.message import NonceSpace, lay_out
 
@@ -266,3 +266,30 @@ def test_the_engine_can_be_opened_in_a_daemonic_process() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_many_searches_closed_early_leave_the_processes_idle_and_ready(engine: CpuEngine) -> None:
+    for _ in range(3):
+        answers = engine.search_many([Search(SPACE, 0, 10**12, 40)] * 5)
+        next(answers)
+        answers.close()  # type: ignore[attr-defined]
+    assert sum(batch.count for batch in engine.search(SPACE, 0, 100, 9)) == 100
+
+
+def test_another_search_before_many_are_over_ends_these_with_a_clear_error(engine: CpuEngine) -> None:
+    many = engine.search_many([Search(SPACE, 0, 10**12, 40)] * 5)
+    next(many)
+    assert sum(batch.count for batch in engine.search(SPACE, 0, 100, 9)) == 100
+    with pytest.raises(InvalidInput, match="another search was begun"):
+        list(many)
+    assert sum(batch.count for batch in engine.search(SPACE, 0, 100, 9)) == 100
+
+
+def test_a_process_that_dies_within_many_searches_fails_the_engine_by_name(engine: CpuEngine) -> None:
+    many = engine.search_many([Search(SPACE, 0, 10**12, 40)] * 3)
+    next(many)
+    os.kill(pids(engine)[1], signal.SIGKILL)
+    with pytest.raises(EngineError, match=r"CPU process 2 .* was killed by signal 9"):
+        list(many)
+    with pytest.raises(EngineError, match="killed by signal 9"):
+        engine.search_many([Search(SPACE, 0, 10, 1)])
