@@ -203,6 +203,9 @@ class DeviceRunner:
                 failure = self._work_off(group)
                 if failure is not None and not self._recover(failure):
                     return
+        except Exception as error:
+            logger.exception("%s failed in a way that nobody foresaw", self.device.device_id)
+            self._take_out(f"{type(error).__name__}: {error}")
         finally:
             self._engine.close()
 

@@ -250,6 +250,19 @@ def test_a_device_that_fails_again_and_again_is_taken_out(engine: ScriptedEngine
     assert f"failed {MAX_FAILURES} times in a row" in out.reason
 
 
+def test_a_bug_in_an_engine_takes_its_device_out_and_is_never_silent(watch: Any, caplog: Any) -> None:
+    class Broken(ScriptedEngine):
+        def search(self, space: Any, start: int, count: int, zeros: int) -> Any:
+            raise ZeroDivisionError("a bug")
+
+    device = watch(Broken())
+    device.runner.offer(make())
+    out = device.next()
+    assert isinstance(out, DeviceOut)
+    assert "ZeroDivisionError: a bug" in out.reason
+    assert "nobody foresaw" in caplog.text
+
+
 def test_an_engine_that_skips_counters_fails_its_lease(watch: Any) -> None:
     class Skipping(ScriptedEngine):
         def search(self, space: Any, start: int, count: int, zeros: int) -> Any:
