@@ -2,34 +2,46 @@
 
 ::
 
-    python -m bench.small_leases --zeros 3 --seconds 5 [--processes 1] [--profile]
+    python -m bench.small_leases --zeros 3 --seconds 5 [--processes 1] [--wire] [--profile]
 
 One process plays both ends of the stream without a network: the conversation, the device's thread and its engine are
 the worker's own, every message is serialized and parsed as on the wire, and a scripted coordinator keeps `IN_HAND`
 leases granted. What the scripted coordinator takes is measured on its own and not counted as the worker's. The answer
 to "how many on one core" is the CPU time of worker and engine per lease, whatever else this machine does meanwhile.
+
+With --wire a whole worker talks gRPC to the scripted coordinator, which then has a process of its own.
 """
 
 from __future__ import annotations
 
+import asyncio
 import cProfile
 import itertools
 import os
 import pstats
+import sys
 import threading
 import time
 from collections import deque
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
+import grpc.aio
 
 from cpu_fallback.engine import CpuEngine
 from gpu_worker.bundles import next_message
 from gpu_worker.conversation import Conversation, UnansweredHits
 from gpu_worker.device_runner import DeviceOut, DeviceRunner, ReadyEngine, Report
+from gpu_worker.worker import Worker
 from hashfleet.message import lay_out
 from hashfleet.rpc.hashfleet.v1 import worker_service_pb2 as pb
+from hashfleet.rpc.hashfleet.v1.worker_service_pb2_grpc import (
+    WorkerServiceServicer,
+    add_WorkerServiceServicer_to_server,
+)
 from hashfleet.self_test import measure_rate
 
 #: Leases granted and not over, and messages in a bundle at most: as the real coordinator has it.
@@ -179,6 +191,65 @@ def measure(zeros: int, max_nonce_digits: int, processes: int, seconds: float) -
     return outcome
 
 
+class ScriptedServicer(WorkerServiceServicer):
+    """The scripted coordinator behind gRPC, for one worker."""
+
+    def __init__(self, zeros: int, max_nonce_digits: int) -> None:
+        self.coordinator = ScriptedCoordinator("cpu", zeros, max_nonce_digits)
+
+    async def Connect(self, request_iterator: Any, context: Any) -> AsyncIterator[pb.ConnectResponse]:  # noqa: N802
+        yield pb.ConnectResponse(welcome=pb.Welcome(progress_interval_seconds=1.0, silence_limit_seconds=10.0))
+        for data in bundles(self.coordinator.grant(IN_HAND)):
+            yield pb.ConnectResponse.FromString(data)
+        async for request in request_iterator:
+            for data in self.coordinator.answer(request.SerializeToString()):
+                yield pb.ConnectResponse.FromString(data)
+
+
+async def serve(zeros: int, max_nonce_digits: int) -> None:
+    """Be the scripted coordinator: say the port; at a line of standard input, what was counted; stop at its end."""
+    servicer = ScriptedServicer(zeros, max_nonce_digits)
+    server = grpc.aio.server()
+    add_WorkerServiceServicer_to_server(servicer, server)
+    click.echo(server.add_insecure_port("127.0.0.1:0"))
+    await server.start()
+    await asyncio.to_thread(sys.stdin.readline)
+    coordinator = servicer.coordinator
+    click.echo(f"{coordinator.ended} {coordinator.messages} {time.process_time()}")
+    await asyncio.to_thread(sys.stdin.readline)
+    await server.stop(None)
+
+
+async def measure_on_the_wire(zeros: int, max_nonce_digits: int, processes: int, seconds: float) -> Outcome:
+    """As `measure`, with a whole worker and gRPC."""
+    engine = CpuEngine(processes, niceness=0, compile_first=True)
+    ready = ReadyEngine(engine, measure_rate(engine))
+    arguments = ["--serve", "--zeros", str(zeros), "--max-nonce-digits", str(max_nonce_digits)]
+    children_began = _children_seconds()
+    server = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "bench.small_leases", *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    worker = Worker(f"127.0.0.1:{int(await server.stdout.readline())}", "bench", [ready])
+    began, worker_began = time.monotonic(), time.process_time()
+    running = asyncio.create_task(worker.run())
+    await asyncio.sleep(seconds)
+    elapsed, worker_seconds = time.monotonic() - began, time.process_time() - worker_began
+    engine_seconds = _children_seconds() - children_began
+    server.stdin.write(b"\n")
+    ended, messages, coordinator_seconds = (await server.stdout.readline()).split()
+    engine_seconds -= float(coordinator_seconds)  # a child too
+    worker.drain("the measurement is over")
+    await running
+    server.stdin.close()
+    await server.wait()
+    return Outcome(int(ended), elapsed, worker_seconds, engine_seconds, float(coordinator_seconds), int(messages))
+
+
 def _children_seconds() -> float:
     """CPU seconds of this process's living children, by /proc."""
     ticks = 0
@@ -194,13 +265,23 @@ def _children_seconds() -> float:
 @click.option("--max-nonce-digits", type=click.IntRange(26, 200), default=137, show_default=True)
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Of the CPU engine.")
 @click.option("--seconds", type=click.FloatRange(0.5, 60), default=3.0, show_default=True)
+@click.option("--wire", is_flag=True, help="With gRPC and the coordinator in another process.")
+@click.option("--serve", "serves", is_flag=True, hidden=True)
 @click.option("--profile", is_flag=True, help="Show where the two threads of the worker spend their time.")
-def main(zeros: int, max_nonce_digits: int, processes: int, seconds: float, profile: bool) -> None:
+def main(
+    zeros: int, max_nonce_digits: int, processes: int, seconds: float, wire: bool, serves: bool, profile: bool
+) -> None:
     """Measure the worker's side of small leases."""
+    if serves:
+        asyncio.run(serve(zeros, max_nonce_digits))
+        return
     profiler = cProfile.Profile(time.thread_time)
     if profile:
         profiler.enable()
-    outcome = measure(zeros, max_nonce_digits, processes, seconds)
+    if wire:
+        outcome = asyncio.run(measure_on_the_wire(zeros, max_nonce_digits, processes, seconds))
+    else:
+        outcome = measure(zeros, max_nonce_digits, processes, seconds)
     profiler.disable()
     for line in outcome.lines():
         click.echo(line)

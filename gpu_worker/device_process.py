@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 WINDOW = 2
 #: A batch takes about 50 ms; a device that is silent for this long hangs.
 ANSWER_SECONDS = 30.0
-#: What is found by many small searches is sent this often: a message costs as much as a dozen of them.
+#: What is found by many small searches is sent this often: a message costs 17 us, and 2 us for each answer in it.
 FOUNDS_SECONDS = 0.002
 #: Loading a driver, compiling and tuning kernels for the first time.
 START_SECONDS = 180.0

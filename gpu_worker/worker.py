@@ -71,7 +71,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         #: What the devices' threads have reported and the event loop's thread has not taken yet.
         self._reports: deque[Report] = deque()
-        #: Whether the loop is asked already to take them: waking it costs as much as taking ten.
+        #: Whether the loop is asked already to take them: it is woken once for all that come until it does.
         self._loop_is_asked = False
         self._runners = {
             ready.engine.device.device_id: DeviceRunner(ready, self._report_from_thread, self_test) for ready in engines

@@ -91,7 +91,8 @@ class HashEngine(Protocol):
         Small means less than about 50 ms each. Every search is over exactly once, with a hit or exhausted; before
         that it may be heard of with what is done so far. Something is yielded about every 50 ms, so that whoever
         iterates can stop by closing the iterator: the device is idle within about 50 ms after that. An engine that
-        has no better way answers with `hashfleet.batches.search_each`. Hits are unchecked claims.
+        has no better way answers with `hashfleet.batches.search_each`. Hits are unchecked claims. No other search is
+        begun before this one is over or closed.
 
         Raises InvalidInput if any of the ranges lies outside its space, EngineError as `search` does.
         """
