@@ -136,6 +136,8 @@ def progress_lease(state: State, out: Outbox, event: LeaseProgressed) -> None:
         return
     device = state.workers[lease.worker_id].devices[lease.device_id]
     device.rate = event.rate
+    if not lease.ends_with_hit and event.rate > 0:
+        device.large_rate = event.rate
     state.leases[lease.lease_id] = replace(lease, rate=event.rate)
     count_hashes(state, out, lease.lease_id, event.done, event.now)
     _check_budget(state, out, lease.job_id, event.now)

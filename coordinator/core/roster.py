@@ -36,6 +36,8 @@ class Device:
     small_seconds: float = 0.0
     #: Hashes a second by its progress reports; 0 while idle.
     rate: float = 0.0
+    #: The same as last reported of a large lease; small ones are mostly overhead and say little of the device.
+    large_rate: float = 0.0
     hashes: int = 0
     #: Hits that became a proof, that came too late, and that did not hash as claimed.
     accepted: int = 0
@@ -47,8 +49,8 @@ class Device:
 
     @property
     def best_rate(self) -> float:
-        """Measured rate if it hashes, else what it was rated at."""
-        return self.rate or self.offer.nominal_rate
+        """Hashes a second on work that is worth the name: as measured on it, else what the device was rated at."""
+        return self.large_rate or self.offer.nominal_rate
 
     def has_room(self, small: bool) -> bool:
         """Whether it may be granted one more small or large lease."""

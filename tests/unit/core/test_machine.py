@@ -406,6 +406,13 @@ def test_the_small_jobs_in_hand_are_bounded(play: Play) -> None:
     assert len(many_small_jobs(play, SMALL_LEASES_PER_DEVICE + 50)) == SMALL_LEASES_PER_DEVICE
 
 
+def test_the_overhead_of_small_jobs_says_nothing_of_the_device(play: Play) -> None:
+    lease = many_small_jobs(play, 40)[0]
+    device = play.machine.state.workers["w_1"].devices["cpu0"]
+    play.tell(LeaseProgressed(play.now, "w_1", lease.lease_id, 10, 2e5))
+    assert (device.rate, device.best_rate) == (2e5, 1e7)
+
+
 def test_a_solved_small_job_needs_no_cancel_and_makes_room_for_the_next(play: Play) -> None:
     lease = many_small_jobs(play, SMALL_LEASES_PER_DEVICE + 50)[0]
     commands = play.hit(lease, solve(lease, lease.zeros))
