@@ -78,7 +78,10 @@ def _count(state: State, event: HitReported, rejection: Rejection | None) -> Non
 
 
 def _book_position(state: State, out: Outbox, event: HitReported) -> None:
-    """A hit tells how far the lease is: batches come in order, so everything before its counter is searched."""
+    """An accepted hit tells how far the lease is: batches come in order, so all before its batch is searched.
+
+    Good enough for what the caller is shown; of a lease that goes on, LeaseProgressed and LeaseEnded tell exactly.
+    """
     lease = state.leases.get(event.lease_id)
     if lease is None or lease.worker_id != event.worker_id:
         return
