@@ -42,6 +42,8 @@ LONG_AGES = {
 #: Struct types whose build, mining and refining fall that slowly: ranges 5,000, 14,000 and 28,000.
 LONG_TYPES = {"build": 22, "mine": 14, "refine": 15}
 LONG_ACTIONS = {"build": "struct_build_complete", "mine": "ore_miner_complete", "refine": "ore_refinery_complete"}
+#: After a job is leased, this long makes sure that it is partly hashed.
+HASHING_SECONDS = 0.3
 #: How many works of each kind and difficulty there are.
 LONG_WORKS = 4
 
@@ -247,29 +249,30 @@ class Agent:
                 await asyncio.sleep(0.05)
 
     async def long_zeros(self) -> int:
-        """The difficulty that takes the connected workers two seconds or more, thirty or so at most."""
+        """The difficulty that takes the connected workers one second or more, sixteen or so at most."""
         async with asyncio.timeout(30):
             while True:
                 rate = (await self.call("structs_fleet_status"))["nominal_rate"]
                 if rate:
                     break
                 await asyncio.sleep(0.05)
-        return next((zeros for zeros in (6, 7) if 16**zeros >= 2 * rate), 8)
+        return next((zeros for zeros in (6, 7) if 16**zeros >= rate), 8)
 
     async def midway(self) -> tuple[str, str]:
         """Start a job and return it, with its object, once some of it is hashed and before it is solved.
 
-        A search may be lucky within its first second: then the next long work is tried.
+        A search may be lucky at once: then the next long work is tried.
         """
         zeros = await self.long_zeros()
         for number in range(LONG_WORKS):
             entity = long_work("build", zeros, number)
             job_id = await self.start(LONG_ACTIONS["build"], entity)
-            status = await self.until(job_id, hashing)
-            if hashing(status):
+            await self.until(job_id, running)
+            await asyncio.sleep(HASHING_SECONDS)
+            if running(await self.status(job_id)):
                 return job_id, entity
             await self.completed(job_id)
-        raise AssertionError("every long work was solved within a second")
+        raise AssertionError("every long work was solved at once")
 
     async def until_idle(self) -> None:
         """Poll until no device holds a lease."""
@@ -287,9 +290,9 @@ class Agent:
         return status
 
 
-def hashing(status: dict[str, Any]) -> bool:
-    """The job is being hashed, and some of it is done."""
-    return bool(status["status"] == "running" and status.get("progress", {}).get("hashes", 0) > 0)
+def running(status: dict[str, Any]) -> bool:
+    """The job is leased to a worker."""
+    return bool(status["status"] == "running")
 
 
 Builder = Callable[[], Awaitable[House]]

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from .conftest import LONG_ACTIONS, RIPE, Agent, House, hashing, long_work
+from .conftest import HASHING_SECONDS, LONG_ACTIONS, RIPE, Agent, House, long_work, running
 
 
 @pytest.mark.parametrize("transport", ["stdio", "http"])
@@ -49,10 +49,12 @@ async def start_all_and_wait_until_midway(agent: Agent) -> dict[str, str]:
     works = {long_work(kind, zeros, 0): action for kind, action in LONG_ACTIONS.items()}
     works["9-11"] = "planet_raid_complete"
     jobs = {entity: await agent.start(action, entity) for entity, action in works.items()}
-    await agent.until_any(jobs.values(), hashing)
+    await agent.until_any(jobs.values(), running)
+    await asyncio.sleep(HASHING_SECONDS)
     return jobs
 
 
+@pytest.mark.timeout(300)
 async def test_a_worker_killed_midway_costs_nothing_but_time(house: House) -> None:
     worker = await house.worker()
     async with house.agent("http") as agent:
@@ -65,6 +67,7 @@ async def test_a_worker_killed_midway_costs_nothing_but_time(house: House) -> No
         assert await house.transactions_of(entity) == 1
 
 
+@pytest.mark.timeout(300)
 async def test_a_coordinator_killed_midway_goes_on_after_its_restart(house: House) -> None:
     await house.worker()
     async with house.agent("http") as agent:
