@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
-from bench.quiet import wait_until_quiet
+from bench.quiet import undisturbed
 from bench.report import Figure, Hardware, Limit, NotMeasured
 from bench.samples import paired_ratio
 from hashfleet.errors import HashfleetError
@@ -51,23 +52,26 @@ def take_turns(
     """Measure all of them once per round; in every other round in reverse order, so that a drift favours nobody.
 
     One that fails is out from then on, and named. Before each measurement the machine may take `patience` seconds to
-    become idle.
+    become idle; one that others disturbed is made again.
     """
     rates: dict[str, list[float]] = {contender.id: [] for contender in contenders}
+    disturbances: dict[str, list[float]] = {contender.id: [] for contender in contenders}
     failures: dict[str, str] = {}
     for turn in range(rounds):
         for contender in contenders if turn % 2 == 0 else reversed(contenders):
             if contender.id in failures:
                 continue
-            if not wait_until_quiet(patience):
-                logger.info("others use this machine")
             try:
-                rates[contender.id].append(contender.measure(seconds))
+                rate, others = undisturbed(partial(contender.measure, seconds), patience)
             except HashfleetError as error:
                 logger.warning("%s is not measured: %s", contender.what, error)
                 failures[contender.id] = str(error)
             else:
-                logger.info("round %d, %s: %.4g hashes a second", turn + 1, contender.what, rates[contender.id][-1])
+                rates[contender.id].append(rate)
+                disturbances[contender.id].append(others)
+                logger.info(
+                    "round %d, %s: %.4g hashes a second; others used %.2f cores", turn + 1, contender.id, rate, others
+                )
     measured = [contender for contender in contenders if contender.id not in failures]
     figures = [
         Figure(
@@ -75,6 +79,7 @@ def take_turns(
             what=contender.what,
             hardware=contender.hardware,
             rounds=tuple(rates[contender.id]),
+            others=tuple(disturbances[contender.id]),
             version=contender.version,
             limit=contender.limit,
             ratios={

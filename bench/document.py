@@ -9,6 +9,7 @@ import click
 
 from bench.contender import BASES
 from bench.machine import CHECKOUT
+from bench.quiet import IDLE_CORES
 from bench.report import Figure, FleetReport, JobsReport, KernelsReport, Made, Report, Times, read
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -21,8 +22,8 @@ Made by `python -m bench.document` from `bench/results/*.json`; do not edit. `ma
 its results there and makes this page anew. `hashfleet bench kernels`, `fleet` and `jobs` measure without recording.
 
 Within a run everything is measured in turns, so that whatever else the machine does hits all alike; before each
-measurement `make bench` waits a few seconds for the machine to be idle. Rates are medians of the rounds; ratios are
-medians of the ratios within each round.
+measurement `make bench` waits a few seconds for the machine to be idle, and measures again what others disturbed. Rates
+are medians of the rounds; ratios are medians of the ratios within each round.
 """
 _KERNELS = """\
 ## Engines
@@ -102,7 +103,8 @@ def _kernels(report: KernelsReport) -> str:
             "",
             *_table(heads, rows, left=2),
             "",
-            f"{len(report.figures[0].rounds)} rounds of {report.seconds:g} s; hashcat takes its own time."
+            f"{len(report.figures[0].rounds)} rounds of {report.seconds:g} s; hashcat takes its own time. "
+            f"{_disturbances(report.figures)}"
             if report.figures
             else "Nothing measured.",
             "",
@@ -112,6 +114,13 @@ def _kernels(report: KernelsReport) -> str:
             "",
         ]
     )
+
+
+def _disturbances(figures: Sequence[Figure]) -> str:
+    """In how many measurements others used enough of the machine to matter."""
+    others = [cores for figure in figures for cores in figure.others]
+    disturbed = sum(cores >= IDLE_CORES for cores in others)
+    return f"Others used {IDLE_CORES:g} cores or more during {disturbed} of {len(others)} measurements."
 
 
 def _limits(figures: Iterable[Figure]) -> list[str]:

@@ -7,17 +7,18 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import TypeVar, cast
 
 from bench.device_log import DeviceLog, gaps_between_leases
 from bench.engines import search_rate, space_of
 from bench.house import PLAYER, Struct, house
 from bench.machine import made_now
 from bench.one_device import Choice, open_device
-from bench.quiet import wait_until_quiet
+from bench.quiet import IDLE_CORES, cpu_use, wait_until_quiet
 from bench.report import FleetReport, Times
 from coordinator.core.schedule import ASSUMED_BLOCK_SECONDS, Pace, start_height
 from hashfleet.action import Action, Work
@@ -44,6 +45,10 @@ _LEAST_WINDOW = 3.0
 #: Ends of first searches that are not counted: kernels, batch sizes and lease sizes settle.
 _WARM_UP_SECONDS = 2.0
 _REFINERIES = 20
+#: Rounds measured for each that counts, at most, if others disturb them.
+_TRIES = 3
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +124,22 @@ class _Measurement:
         booked: list[float] = []
         raw: list[float] = []
         gaps: list[float] = []
+        tries = 0
         made = made_now((alone.device.name,) if alone.device.kind is EngineKind.CUDA else ())
         while len(booked) < rounds:
             before = len(self._log.observations)
-            await self._wait_until_quiet()
-            window = await self._window(seconds)
-            await self._log.idle(_IDLE_SECONDS)
+            window, disturbed = await self._undisturbed(partial(self._window, seconds))
             if window is None:
                 continue  # the job was solved
             gaps += gaps_between_leases(self._log.observations[before:])
-            await self._wait_until_quiet()
+            measure_alone = partial(asyncio.to_thread, search_rate, alone, space_of("T"), seconds)
+            rate, also_disturbed = await self._undisturbed(measure_alone)
+            tries += 1
+            if max(disturbed, also_disturbed) >= IDLE_CORES and self._patience > 0 and tries < _TRIES * rounds:
+                logger.info("others used %.2f and %.2f cores; this round does not count", disturbed, also_disturbed)
+                continue
             booked.append(window)
-            raw.append(await asyncio.to_thread(search_rate, alone, space_of("T"), seconds))
+            raw.append(rate)
             logger.info("round %d: %.4g booked, %.4g alone", len(booked), booked[-1], raw[-1])
         if not gaps:
             raise HashfleetError("no lease followed another in the windows; give more seconds")
@@ -145,9 +154,12 @@ class _Measurement:
             between_leases=Times(seconds=tuple(gaps)),
         )
 
-    async def _wait_until_quiet(self) -> None:
-        if not await asyncio.to_thread(wait_until_quiet, self._patience):
-            logger.info("others use this machine")
+    async def _undisturbed(self, measure: Callable[[], Awaitable[_Result]]) -> tuple[_Result, float]:
+        """Measure once the machine is quiet; the cores that others used meanwhile."""
+        await asyncio.to_thread(wait_until_quiet, self._patience)
+        before = cpu_use()
+        result = await measure()
+        return result, cpu_use().others_since(before)
 
     async def _window(self, seconds: float) -> float | None:
         """The rate booked over about `seconds`; None if the job was solved meanwhile."""

@@ -64,6 +64,8 @@ class Figure(_Model):
     hardware: Hardware
     #: Hashes a second, one value a round.
     rounds: tuple[float, ...] = Field(min_length=1)
+    #: Cores that others used meanwhile, one value a round.
+    others: tuple[float, ...] = ()
     #: Version of the tool, or driver of the device.
     version: str
     limit: Limit | None = None
