@@ -16,6 +16,20 @@ class Block:
     height: int
     #: Header time, Unix seconds.
     time: float
+    #: Ids of the objects that the chain's events say changed since the block that was reported before this one; None
+    #: if that is not known (polled, or blocks were missed), so that any may have changed.
+    touched: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkReading:
+    """A puzzle as committed, and what it hangs on."""
+
+    work: Work
+    #: Ids of the objects whose change can move, end or pause the work: its struct or fleet, planet, players.
+    depends_on: frozenset[str]
+    #: Name of the clock that a success resets, where several works share one ("2-9/MINE" from v0.21 on); else empty.
+    clock: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,8 @@ class BlockCommitted:
     now: float
     height: int
     time: float
+    #: Objects that changed since the block seen before it; None if that is not known, so that any may have.
+    touched: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ class WorkRead:
     now: float
     job_id: str
     work: Work
+    #: Objects whose change can move, end or pause this work: its struct or fleet, planet, players.
+    depends_on: frozenset[str] = frozenset()
+    #: Name of the clock that a success resets. Works with the same clock are voided by each other's success; empty if
+    #: the work has its clock for itself.
+    clock: str = ""
 
 
 class Trouble(enum.Enum):

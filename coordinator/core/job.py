@@ -24,7 +24,7 @@ class JobState(enum.Enum):
     RUNNING = "running"
     #: A valid proof is found; its transaction is on its way.
     SUBMITTING = "submitting"
-    #: The transaction is included and succeeded.
+    #: The transaction is included and succeeded; or the proof is found, if the caller wanted it returned.
     COMPLETED = "completed"
     #: It will not be completed; `Job.error` says why.
     FAILED = "failed"
@@ -97,6 +97,8 @@ class Job:
     hashes: int = 0
     #: Seconds of hashing for the current anchor.
     hash_seconds: float = 0.0
+    #: The hash with the most zeros for this prefix, while the chain still asks for more: valid once it asks no more.
+    best: FoundProof | None = None
     found: FoundProof | None = None
     transaction: Transaction | None = None
     #: One sentence: why it failed, or what holds it up.
