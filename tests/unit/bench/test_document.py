@@ -16,6 +16,10 @@ def test_the_committed_document_is_what_the_committed_results_make() -> None:
     assert DOCUMENT.read_text(encoding="utf-8") == document(read_all(RESULTS))
 
 
+def test_results_of_every_kind_are_committed() -> None:
+    assert {report.kind for report in read_all(RESULTS)} == {"kernels", "fleet", "jobs"}
+
+
 def test_every_result_is_stored_under_its_machine_and_kind() -> None:
     paths = sorted(RESULTS.glob("*.json"))
     assert [path.stem for path in paths] == [file_name(read(path)) for path in paths]
