@@ -168,7 +168,7 @@ class Service:
 
     async def _see_block(self, block: Block) -> None:
         self._lane.block_seen(block.height)
-        await self.apply(BlockCommitted(self._clock(), block.height, block.time))
+        await self.apply(BlockCommitted(self._clock(), block.height, block.time, block.touched))
 
     async def _tick(self) -> None:
         while True:
@@ -256,19 +256,19 @@ class Service:
         request = command.request
         try:
             async with self._chain_reads:
-                work = await self._chain.read_work(request.action, request.object_id)
+                reading = await self._chain.read_work(request.action, request.object_id)
                 if command.check_signer:
                     await self._chain.check_signer(self._key.address, request.action, request.object_id)
         except WorkGone as error:
-            event: Event = WorkNotRead(self._clock(), command.job_id, Trouble.GONE, str(error))
+            event: Event = WorkNotRead(self._clock(), command.job_id, Trouble.GONE, str(error), error.depends_on)
         except WorkPaused as error:
-            event = WorkNotRead(self._clock(), command.job_id, Trouble.PAUSED, str(error))
+            event = WorkNotRead(self._clock(), command.job_id, Trouble.PAUSED, str(error), error.depends_on)
         except KeyProblem as error:
             event = WorkNotRead(self._clock(), command.job_id, Trouble.NOT_ALLOWED, str(error))
         except ChainError as error:
             event = WorkNotRead(self._clock(), command.job_id, Trouble.UNAVAILABLE, str(error))
         else:
-            event = WorkRead(self._clock(), command.job_id, work)
+            event = WorkRead(self._clock(), command.job_id, reading.work, reading.depends_on, reading.clock)
         await self.apply(event)
 
     async def _take_outcome(self, outcome: Outcome) -> None:

@@ -59,9 +59,15 @@ class BadChainAnswer(ChainError):
 class WorkGone(ChainError):
     """The object will never take this proof: built, destroyed, exhausted or unknown."""
 
+    #: Ids of the objects that say so; empty if that is not known.
+    depends_on: frozenset[str] = frozenset()
+
 
 class WorkPaused(ChainError):
     """The object takes no proof now but may later: offline, under raid, fleet not first in the queue."""
+
+    #: Ids of the objects whose change may end the pause; empty if that is not known.
+    depends_on: frozenset[str] = frozenset()
 
 
 class KeyProblem(HashfleetError):

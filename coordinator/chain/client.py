@@ -77,10 +77,11 @@ class ChainClient(Protocol):
         """
         ...
 
-    async def read_work(self, action: Action, object_id: str) -> Work:
+    async def read_work(self, action: Action, object_id: str) -> WorkReading:
         """The puzzle of this object as committed. Raises WorkGone, WorkPaused, BadChainAnswer, ChainUnavailable.
 
-        The target of a raid is where the fleet stands. A missing field is never a default: BadChainAnswer.
+        The target of a raid is where the fleet stands. A missing field is never a default: BadChainAnswer. WorkGone
+        and WorkPaused carry in `depends_on` what had been read until then, so that a pause can be watched.
         """
         ...
 

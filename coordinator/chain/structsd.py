@@ -23,11 +23,11 @@ import httpx2
 from websockets.asyncio.client import ClientConnection
 
 from coordinator.chain import cometbft, object_state
-from coordinator.chain.client import Account, Block, TxAnswer
+from coordinator.chain.client import Account, Block, TxAnswer, WorkReading
 from coordinator.chain.node_connection import AlreadyKnown, HeightWitness, NodeConnection, NotServed, parse_target
 from coordinator.chain.permissions import check_delegation, permission_id, signer_player
 from coordinator.chain.versions import RULES_BEFORE_CHARTER, RULES_WITH_CHARTER, ChainRules, rules_of
-from hashfleet.action import MAX_HEIGHT, Action, Work, check_object_id
+from hashfleet.action import MAX_HEIGHT, Action, check_object_id
 from hashfleet.errors import (
     BadChainAnswer,
     ChainError,
@@ -79,6 +79,14 @@ _CLOCK_NAMES: Final = {
 _SHIELD_NAME: Final = "planetaryShield"
 
 _T = TypeVar("_T")
+
+
+class _Reading(HeightWitness):
+    """One reading of several queries: the heights it was taken at, and the objects that it hangs on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depends_on: set[str] = set()
 
 
 class StructsdClient:
@@ -291,7 +299,7 @@ class StructsdClient:
 
     # Work
 
-    async def read_work(self, action: Action, object_id: str) -> Work:
+    async def read_work(self, action: Action, object_id: str) -> WorkReading:
         """The puzzle of this object as committed; see `object_state` for what can stand in its way.
 
         Raises InvalidInput for an id that cannot be one, WorkGone, WorkPaused, BadChainAnswer, ChainUnavailable.
@@ -299,45 +307,60 @@ class StructsdClient:
         check_object_id(object_id, action.object_type, "entity_id")
         read = self._read_raid if action is Action.RAID else self._read_struct_work
         try:
-            return await self._at_one_height(lambda witness: read(action, object_id, witness), object_id)
+            return await self._at_one_height(lambda reading: read(action, object_id, reading), object_id)
         except ChainUnavailable:
             # The node may come back with another version.
             self._rules = None
             self._types.clear()
             raise
 
-    async def _read_struct_work(self, action: Action, struct_id: str, witness: HeightWitness) -> Work:
-        struct = await self._struct(struct_id, witness)
+    async def _read_struct_work(self, action: Action, struct_id: str, reading: _Reading) -> WorkReading:
+        reading.depends_on.add(struct_id)
+        struct = await self._struct(struct_id, reading)
+        reading.depends_on.add(struct.owner)
         if action is Action.BUILD:
-            return object_state.build_work(struct, await self._type_ranges(struct.type))
+            work = object_state.build_work(struct, await self._type_ranges(struct.type))
+            return WorkReading(work, frozenset(reading.depends_on))
         planet_id = object_state.ore_planet(action, struct)
+        reading.depends_on.add(planet_id)
         ranges = await self._type_ranges(struct.type)
         version, rules = await self._chain_rules()
-        planet = await self._planet(planet_id, witness)
-        ore = planet.ore if action is Action.MINE else await self._stored_ore(struct.owner, witness)
+        planet = await self._planet(planet_id, reading)
+        ore = planet.ore if action is Action.MINE else await self._stored_ore(struct.owner, reading)
         if rules.planet_clocks:
-            anchor = await self._planet_clock(action, planet, version, witness)
+            anchor = await self._planet_clock(action, planet, version, reading)
         else:
             anchor = struct.mine_anchor if action is Action.MINE else struct.refine_anchor
-        return object_state.ore_work(action, struct, ranges, planet, ore, anchor, rules)
+        work = object_state.ore_work(action, struct, ranges, planet, ore, anchor, rules)
+        clock = f"{planet_id}/{action.value}" if rules.planet_clocks else ""
+        return WorkReading(work, frozenset(reading.depends_on), clock)
 
-    async def _read_raid(self, action: Action, fleet_id: str, witness: HeightWitness) -> Work:
-        fleet = await self._fleet(fleet_id, witness)
-        planet = await self._planet(object_state.raid_planet(fleet), witness)
+    async def _read_raid(self, action: Action, fleet_id: str, reading: _Reading) -> WorkReading:
+        reading.depends_on.add(fleet_id)
+        fleet = await self._fleet(fleet_id, reading)
+        # Where a fleet stands counts even if it cannot raid there yet: the planet's queue may move up.
+        reading.depends_on |= {fleet.owner, *([fleet.planet_id] if fleet.planet_id else [])}
+        planet = await self._planet(object_state.raid_planet(fleet), reading)
+        if planet.owner:
+            reading.depends_on.add(planet.owner)
         _, rules = await self._chain_rules()
-        return object_state.raid_work(fleet, planet, rules)
+        return WorkReading(object_state.raid_work(fleet, planet, rules), frozenset(reading.depends_on))
 
-    async def _at_one_height(self, read: Callable[[HeightWitness], Awaitable[_T]], what: str) -> _T:
+    async def _at_one_height(self, read: Callable[[_Reading], Awaitable[_T]], what: str) -> _T:
         """Read until all answers of a reading stem from one height, at most `_READINGS` times."""
         for _ in range(_READINGS):
-            witness = HeightWitness()
+            reading = _Reading()
             try:
-                result = await read(witness)
-            except (WorkGone, WorkPaused, BadChainAnswer):
-                if witness.consistent:
+                result = await read(reading)
+            except (WorkGone, WorkPaused) as error:
+                if reading.consistent:
+                    error.depends_on = frozenset(reading.depends_on)
+                    raise
+            except BadChainAnswer:
+                if reading.consistent:
                     raise
             else:
-                if witness.consistent:
+                if reading.consistent:
                     return result
         raise ChainUnavailable(
             f"the node {self._target.host_and_port} answers about {what} from changing heights; try again"

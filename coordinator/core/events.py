@@ -87,6 +87,8 @@ class WorkNotRead:
     job_id: str
     trouble: Trouble
     reason: str
+    #: Objects whose change may end the trouble, as in WorkRead; empty if that is not known.
+    depends_on: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -637,7 +637,7 @@ class Lane:
 
     async def _read_work(self, work: Work) -> Work:
         self._reads += 1
-        return await self._chain.read_work(work.action, work.object_id)
+        return (await self._chain.read_work(work.action, work.object_id)).work
 
 
 @contextmanager

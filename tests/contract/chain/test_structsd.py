@@ -195,10 +195,10 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(chain: Any, cert
 
 async def test_all_four_kinds_of_work_are_read(chain: Any) -> None:
     client = await chain.connected()
-    assert await client.read_work(Action.BUILD, "5-28") == Work(Action.BUILD, "5-28", 1283950, 700)
-    assert await client.read_work(Action.MINE, "5-14") == Work(Action.MINE, "5-14", 1290000, 14000)
-    assert await client.read_work(Action.REFINE, "5-14") == Work(Action.REFINE, "5-14", 1295000, 28000)
-    assert await client.read_work(Action.RAID, "9-3") == Work(Action.RAID, "9-3", 1309000, 75, "2-9")
+    assert (await client.read_work(Action.BUILD, "5-28")).work == Work(Action.BUILD, "5-28", 1283950, 700)
+    assert (await client.read_work(Action.MINE, "5-14")).work == Work(Action.MINE, "5-14", 1290000, 14000)
+    assert (await client.read_work(Action.REFINE, "5-14")).work == Work(Action.REFINE, "5-14", 1295000, 28000)
+    assert (await client.read_work(Action.RAID, "9-3")).work == Work(Action.RAID, "9-3", 1309000, 75, "2-9")
 
 
 async def test_work_of_a_kind_that_the_object_does_not_have_is_refused_before_any_query(chain: Any) -> None:
@@ -266,7 +266,7 @@ async def test_each_grpc_status_becomes_our_error_and_is_named_in_it(
 async def test_refining_reads_the_ore_of_the_owner_not_of_the_planet(chain: Any) -> None:
     client = await chain.connected()
     chain.node.planet_ore = 0
-    assert (await client.read_work(Action.REFINE, "5-14")).range == 28000
+    assert (await client.read_work(Action.REFINE, "5-14")).work.range == 28000
     chain.node.players["1-7"] = 0
     with pytest.raises(WorkGone, match="player 1-7 has no ore"):
         await client.read_work(Action.REFINE, "5-14")
@@ -281,7 +281,7 @@ async def test_mining_reads_the_ore_of_the_planet(chain: Any) -> None:
 async def test_a_moved_shield_is_the_range_of_the_next_reading(chain: Any) -> None:
     client = await chain.connected()
     chain.node.shield = 87
-    assert (await client.read_work(Action.RAID, "9-3")).range == 87
+    assert (await client.read_work(Action.RAID, "9-3")).work.range == 87
 
 
 async def test_a_reading_that_a_block_interrupts_is_taken_again(chain: Any) -> None:
@@ -332,8 +332,8 @@ def peaceful_v21(chain: Any) -> Any:
 async def test_either_spelling_of_a_planet_clock_is_found_out(peaceful_v21: Any, mine: str, refine: str) -> None:
     peaceful_v21.node.clocks = {mine: 1300100, refine: 1300200}
     client = await peaceful_v21.connected()
-    assert (await client.read_work(Action.MINE, "5-14")).anchor == 1300100
-    assert (await client.read_work(Action.REFINE, "5-14")).anchor == 1300200
+    assert (await client.read_work(Action.MINE, "5-14")).work.anchor == 1300100
+    assert (await client.read_work(Action.REFINE, "5-14")).work.anchor == 1300200
 
 
 async def test_a_clock_that_only_ever_reads_the_shield_is_a_bad_answer_and_no_anchor(peaceful_v21: Any) -> None:
@@ -359,7 +359,7 @@ async def test_a_spelling_once_found_is_used_even_if_the_clock_equals_the_shield
     client = await peaceful_v21.connected()
     await client.read_work(Action.MINE, "5-14")
     peaceful_v21.node.shield = peaceful_v21.node.clocks["blockStartOreMine"] = 200
-    assert (await client.read_work(Action.MINE, "5-14")).anchor == 200
+    assert (await client.read_work(Action.MINE, "5-14")).work.anchor == 200
 
 
 async def test_a_planet_clock_at_0_pauses(peaceful_v21: Any) -> None:
@@ -371,7 +371,7 @@ async def test_a_planet_clock_at_0_pauses(peaceful_v21: Any) -> None:
 async def test_a_build_without_a_readable_version_is_judged_by_what_it_serves(peaceful_v21: Any) -> None:
     peaceful_v21.node.version = "main-abcdef"
     peaceful_v21.node.clocks = {"blockStartOreMine": 1300100}
-    assert (await (await peaceful_v21.connected()).read_work(Action.MINE, "5-14")).anchor == 1300100
+    assert (await (await peaceful_v21.connected()).read_work(Action.MINE, "5-14")).work.anchor == 1300100
     peaceful_v21.node.faults["GuildCharter"] = (grpc.StatusCode.UNIMPLEMENTED, "unknown method")
     with pytest.raises(WorkPaused, match="not running"):
         await (await peaceful_v21.connected()).read_work(Action.MINE, "5-14")
@@ -382,13 +382,13 @@ async def test_an_upgrade_of_the_node_is_noticed_after_an_outage(peaceful_v21: A
     node.version, node.clocks = "v0.20.0", {"blockStartOreMine": 1300100}
     node.structs["5-14"].structAttributes.blockStartOreMine = 1290000
     client = await peaceful_v21.connected()
-    assert (await client.read_work(Action.MINE, "5-14")).anchor == 1290000
+    assert (await client.read_work(Action.MINE, "5-14")).work.anchor == 1290000
     node.faults["Struct"] = (grpc.StatusCode.UNAVAILABLE, "upgrading")
     with pytest.raises(ChainUnavailable):
         await client.read_work(Action.MINE, "5-14")
     del node.faults["Struct"]
     node.version = "v0.21.0"
-    assert (await client.read_work(Action.MINE, "5-14")).anchor == 1300100
+    assert (await client.read_work(Action.MINE, "5-14")).work.anchor == 1300100
 
 
 async def test_struct_types_and_version_are_asked_once_for_many_readings(chain: Any) -> None:
@@ -401,10 +401,44 @@ async def test_struct_types_and_version_are_asked_once_for_many_readings(chain: 
     assert chain.node.calls.count("Struct") == 5
 
 
+async def test_a_reading_names_the_objects_that_the_work_hangs_on(chain: Any) -> None:
+    client = await chain.connected()
+    assert (await client.read_work(Action.BUILD, "5-28")).depends_on == {"5-28", "1-7"}
+    assert (await client.read_work(Action.MINE, "5-14")).depends_on == {"5-14", "1-7", "2-9"}
+    assert (await client.read_work(Action.REFINE, "5-14")).depends_on == {"5-14", "1-7", "2-9"}
+    chain.node.planet.owner = "1-7"
+    assert (await client.read_work(Action.RAID, "9-3")).depends_on == {"9-3", "1-3", "2-9", "1-7"}
+
+
+async def test_a_clock_of_the_planet_is_named_from_v21_on(chain: Any, peaceful_v21: Any) -> None:
+    peaceful_v21.node.clocks = {"blockStartOreMine": 1300100, "blockStartOreRefine": 1300200}
+    client = await peaceful_v21.connected()
+    assert (await client.read_work(Action.MINE, "5-14")).clock == "2-9/MINE"
+    assert (await client.read_work(Action.REFINE, "5-14")).clock == "2-9/REFINE"
+    assert (await client.read_work(Action.BUILD, "5-28")).clock == ""
+
+
+async def test_a_clock_of_the_struct_is_shared_by_nobody(chain: Any) -> None:
+    assert (await (await chain.connected()).read_work(Action.MINE, "5-14")).clock == ""
+
+
+async def test_a_pause_tells_whose_change_can_end_it(chain: Any) -> None:
+    client = await chain.connected()
+    chain.node.fleets["9-3"].locationListForward = "9-4"
+    with pytest.raises(WorkPaused) as behind:
+        await client.read_work(Action.RAID, "9-3")
+    assert behind.value.depends_on == {"9-3", "1-3", "2-9"}
+    chain.node.structs["5-14"].structAttributes.status &= ~4
+    chain.node.structs["5-14"].structAttributes.isOnline = False
+    with pytest.raises(WorkPaused) as offline:
+        await client.read_work(Action.MINE, "5-14")
+    assert offline.value.depends_on >= {"5-14", "1-7"}
+
+
 async def test_hundreds_of_readings_at_once_all_get_their_answer(chain: Any) -> None:
     client = await chain.connected(call_timeout=30.0)
     works = await asyncio.gather(*(client.read_work(Action.BUILD, "5-28") for _ in range(300)))
-    assert {work.anchor for work in works} == {1283950}
+    assert {reading.work.anchor for reading in works} == {1283950}
 
 
 # Signers

@@ -73,7 +73,7 @@ def signed(client: StructsdClient, work: Work, proof: Proof, account: Account) -
 
 @pytest.mark.parametrize("action", Action)
 async def test_work_is_read_as_the_chain_holds_it(client: StructsdClient, action: Action) -> None:
-    work = await client.read_work(action, WORKS[action].object_id)
+    work = (await client.read_work(action, WORKS[action].object_id)).work
     assert (work.action, work.object_id, work.anchor, work.target_id) == (
         action,
         WORKS[action].object_id,
@@ -89,7 +89,7 @@ async def test_a_signed_completion_is_admitted_included_and_found(
     client: StructsdClient, devnet: Devnet, action: Action
 ) -> None:
     object_id = WORKS[action].object_id
-    work = await client.read_work(action, object_id)
+    work = (await client.read_work(action, object_id)).work
     await client.check_signer(KEY.address, action, object_id)
     account = await client.account(KEY.address)
     assert account.number == 17
@@ -105,7 +105,7 @@ async def test_a_signed_completion_is_admitted_included_and_found(
     assert (found.code, found.height) == (0, START + 1)
     assert (await client.account(KEY.address)).sequence == account.sequence + 1
     if action in (Action.MINE, Action.REFINE):
-        assert (await client.read_work(action, object_id)).anchor == START + 1
+        assert (await client.read_work(action, object_id)).work.anchor == START + 1
     else:
         with pytest.raises(WorkGone):
             await client.read_work(action, object_id)

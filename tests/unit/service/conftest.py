@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from coordinator.api.grpc_server import build_server
-from coordinator.chain.client import Account, Block, TxAnswer
+from coordinator.chain.client import Account, Block, TxAnswer, WorkReading
 from coordinator.core.job import Job, JobState
 from coordinator.service import Service
 from coordinator.store.protocol import StoreError
@@ -63,11 +63,11 @@ class OneNodeChain:
         while True:
             yield await self._news.get()
 
-    async def read_work(self, action: Action, object_id: str) -> Work:
+    async def read_work(self, action: Action, object_id: str) -> WorkReading:
         self._check()
         if object_id not in self.works:
             raise WorkGone(f"there is no struct {object_id}")
-        return self.works[object_id]
+        return WorkReading(self.works[object_id], frozenset({object_id}))
 
     async def check_signer(self, address: str, action: Action, object_id: str) -> None:
         self._check()
@@ -105,11 +105,11 @@ class FailingDisk:
         #: States in which each job was saved, in order.
         self.saved: dict[str, list[JobState]] = {}
 
-    async def save_jobs(self, jobs: Sequence[Job]) -> None:
+    async def save_jobs(self, jobs: Sequence[Job], keyed: Sequence[KeyedRequest] = ()) -> None:
         if self.full:
             self.refused.set()
             raise StoreError("the disk is full; make room")
-        await self._store.save_jobs(jobs)
+        await self._store.save_jobs(jobs, keyed)
         for job in jobs:
             self.saved.setdefault(job.job_id, []).append(job.state)
 

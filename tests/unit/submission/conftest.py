@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import pytest
 import pytest_asyncio
 
-from coordinator.chain.client import Account, Block, TxAnswer
+from coordinator.chain.client import Account, Block, TxAnswer, WorkReading
 from coordinator.core.job import Job, JobState
 from coordinator.store.protocol import JobFilter, LiveAttemptExists, Store
 from coordinator.submission.attempt import Attempt
@@ -112,13 +112,13 @@ class ScriptedChain:
 
     async def check_signer(self, address: str, action: Action, object_id: str) -> None: ...
 
-    async def read_work(self, action: Action, object_id: str) -> Work:
+    async def read_work(self, action: Action, object_id: str) -> WorkReading:
         await self._call("read_work")
         self.reads.append(object_id)
         work = self.works.get((action, object_id), WorkGone(f"{object_id} is no more"))
         if isinstance(work, Exception):
             raise work
-        return work
+        return WorkReading(work, frozenset({object_id}))
 
     async def account(self, address: str) -> Account:
         await self._call("account")
