@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from coordinator.core.job import Job, JobState
 from coordinator.submission.attempt import Attempt
 from hashfleet.errors import HashfleetError
+from hashfleet.job_request import JobRequest
 
 
 class StoreError(HashfleetError):
@@ -27,11 +28,24 @@ class JobFilter:
     player_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KeyedRequest:
+    """A request with an idempotency key, as it was asked, and the job that the key stands for since."""
+
+    job_id: str
+    request: JobRequest
+
+
 class Store(Protocol):
     """Durable jobs and attempts. Every method is atomic, and durable (fsynced) when it returns."""
 
-    async def save_jobs(self, jobs: Sequence[Job]) -> None:
-        """Insert or replace these jobs, all or none."""
+    async def save_jobs(self, jobs: Sequence[Job], keyed: Sequence[KeyedRequest] = ()) -> None:
+        """Insert or replace these jobs and remember these keys, all or none. A key that is known stays as it is."""
+        ...
+
+    async def keyed_requests(self, keys: Collection[str]) -> dict[str, KeyedRequest]:
+        """What these idempotency keys stand for, by key; keys that nobody used are absent. A key lasts as long as
+        its job, in any state."""
         ...
 
     async def unfinished_jobs(self) -> list[Job]:

@@ -9,36 +9,28 @@ from typing import Any, Final
 from sqlalchemy import RowMapping
 
 from coordinator.core.job import FoundProof, Job, JobState, Transaction, TransactionState
+from coordinator.store.protocol import KeyedRequest
 from coordinator.store.schema import storable
 from coordinator.submission.attempt import Attempt, AttemptState
 from hashfleet.action import Action, Work
-from hashfleet.job_request import JobRequest, Priority
+from hashfleet.job_request import JobRequest, Mode, Priority, StartMode
 from hashfleet.proof import Proof
 
 #: Columns of the `jobs` table that hold optional parts, as they read while the part is absent.
 _NO_WORK: Final = dict.fromkeys(("work_action", "work_object_id", "work_anchor", "work_range", "work_target_id"))
-_NOT_FOUND: Final = dict.fromkeys(("found_nonce", "found_hash", "found_worker_id", "found_hashes", "found_seconds"))
+_PROOF: Final = ("nonce", "hash", "worker_id", "hashes", "seconds")
 _NO_TRANSACTION: Final = dict.fromkeys(("tx_hash", "tx_state", "tx_ledger_id", "tx_height", "tx_message"))
 
 
 def job_row(job: Job) -> dict[str, object]:
     """The row of a job: one value for every column of `schema.jobs`."""
-    request = job.request
     return {
         "job_id": job.job_id,
         "state": job.state.value,
         "created_at": job.created_at,
         "updated_at": job.updated_at,
         "completed_at": job.completed_at,
-        "action": request.action.value,
-        "object_id": request.object_id,
-        "player_id": request.player_id,
-        "target_id": request.target_id,
-        "anchor_hint": request.anchor_hint,
-        "range_hint": request.range_hint,
-        "max_hashes": request.max_hashes,
-        "priority": int(request.priority),
-        "max_nonce_digits": request.max_nonce_digits,
+        **_request_columns(job.request),
         "start_height": job.start_height,
         "hashes": job.hashes,
         "hash_seconds": job.hash_seconds,
@@ -46,7 +38,8 @@ def job_row(job: Job) -> dict[str, object]:
         # escaped first, so that the JSON holds the same characters as any other text for people
         "notes": json.dumps([storable(note) for note in job.notes], ensure_ascii=False),
         **_work_columns(job.work),
-        **_found_columns(job.found),
+        **_proof_columns("best", job.best),
+        **_proof_columns("found", job.found),
         **_transaction_columns(job.transaction),
     }
 
@@ -55,17 +48,7 @@ def job_of(row: RowMapping) -> Job:
     """The job of a row. Raises ValueError (InvalidInput is one) if the row holds what no job can."""
     return Job(
         job_id=row["job_id"],
-        request=JobRequest(
-            action=Action(row["action"]),
-            object_id=row["object_id"],
-            player_id=row["player_id"],
-            target_id=row["target_id"],
-            anchor_hint=row["anchor_hint"],
-            range_hint=row["range_hint"],
-            max_hashes=row["max_hashes"],
-            priority=Priority(row["priority"]),
-            max_nonce_digits=row["max_nonce_digits"],
-        ),
+        request=_request_of(row),
         state=JobState(row["state"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
@@ -74,11 +57,29 @@ def job_of(row: RowMapping) -> Job:
         start_height=row["start_height"],
         hashes=row["hashes"],
         hash_seconds=row["hash_seconds"],
-        found=_found_of(row),
+        best=_proof_of(row, "best"),
+        found=_proof_of(row, "found"),
         transaction=_transaction_of(row),
         error=row["error"],
         notes=tuple(json.loads(row["notes"])),
     )
+
+
+def keyed_row(keyed: KeyedRequest) -> dict[str, object]:
+    """The row of a request with a key: every column of `schema.request_keys`."""
+    return {
+        "idempotency_key": keyed.request.idempotency_key,
+        "job_id": keyed.job_id,
+        "request": json.dumps(_request_columns(keyed.request)),
+    }
+
+
+def keyed_of(row: RowMapping) -> KeyedRequest:
+    """The request with a key of a row. Raises ValueError (InvalidInput is one) if the row holds what none can."""
+    try:
+        return KeyedRequest(row["job_id"], _request_of(json.loads(row["request"])))
+    except KeyError as error:
+        raise ValueError(f"its request has no {error}") from error
 
 
 def attempt_row(attempt: Attempt) -> dict[str, object]:
@@ -133,6 +134,46 @@ def attempt_of(row: RowMapping) -> Attempt:
     )
 
 
+def _request_columns(request: JobRequest) -> dict[str, Any]:
+    return {
+        "action": request.action.value,
+        "object_id": request.object_id,
+        "player_id": request.player_id,
+        "target_id": request.target_id,
+        "anchor_hint": request.anchor_hint,
+        "range_hint": request.range_hint,
+        "max_hashes": request.max_hashes,
+        "priority": int(request.priority),
+        "max_nonce_digits": request.max_nonce_digits,
+        "mode": request.mode.value,
+        "start_mode": request.start_mode.value,
+        "start_difficulty": request.start_difficulty,
+        "deadline_height": request.deadline_height,
+        "weight": request.weight,
+        "idempotency_key": request.idempotency_key,
+    }
+
+
+def _request_of(row: Mapping[str, Any] | RowMapping) -> JobRequest:
+    return JobRequest(
+        action=Action(row["action"]),
+        object_id=row["object_id"],
+        player_id=row["player_id"],
+        target_id=row["target_id"],
+        anchor_hint=row["anchor_hint"],
+        range_hint=row["range_hint"],
+        max_hashes=row["max_hashes"],
+        priority=Priority(row["priority"]),
+        max_nonce_digits=row["max_nonce_digits"],
+        mode=Mode(row["mode"]),
+        start_mode=StartMode(row["start_mode"]),
+        start_difficulty=row["start_difficulty"],
+        deadline_height=row["deadline_height"],
+        weight=row["weight"],
+        idempotency_key=row["idempotency_key"],
+    )
+
+
 def _work_columns(work: Work | None) -> Mapping[str, Any]:
     if work is None:
         return _NO_WORK
@@ -157,26 +198,27 @@ def _work_of(row: RowMapping) -> Work | None:
     )
 
 
-def _found_columns(found: FoundProof | None) -> Mapping[str, Any]:
+def _proof_columns(part: str, found: FoundProof | None) -> Mapping[str, Any]:
+    """The columns of `Job.best` or `Job.found`."""
     if found is None:
-        return _NOT_FOUND
+        return {f"{part}_{name}": None for name in _PROOF}
     return {
-        "found_nonce": found.proof.nonce,
-        "found_hash": found.proof.hash,
-        "found_worker_id": found.worker_id,
-        "found_hashes": found.hashes,
-        "found_seconds": found.seconds,
+        f"{part}_nonce": found.proof.nonce,
+        f"{part}_hash": found.proof.hash,
+        f"{part}_worker_id": found.worker_id,
+        f"{part}_hashes": found.hashes,
+        f"{part}_seconds": found.seconds,
     }
 
 
-def _found_of(row: RowMapping) -> FoundProof | None:
-    if row["found_nonce"] is None:
+def _proof_of(row: RowMapping, part: str) -> FoundProof | None:
+    if row[f"{part}_nonce"] is None:
         return None
     return FoundProof(
-        Proof(row["found_nonce"], row["found_hash"]),
-        worker_id=row["found_worker_id"],
-        hashes=row["found_hashes"],
-        seconds=row["found_seconds"],
+        Proof(row[f"{part}_nonce"], row[f"{part}_hash"]),
+        worker_id=row[f"{part}_worker_id"],
+        hashes=row[f"{part}_hashes"],
+        seconds=row[f"{part}_seconds"],
     )
 
 

@@ -86,6 +86,12 @@ jobs: Final = Table(
     Column("max_hashes", BigInteger),
     Column("priority", SmallInteger, nullable=False),
     Column("max_nonce_digits", SmallInteger, nullable=False, server_default="200"),
+    Column("mode", String(16), nullable=False, server_default="submit"),
+    Column("start_mode", String(16), nullable=False, server_default="balanced"),
+    Column("start_difficulty", SmallInteger),
+    Column("deadline_height", BigInteger),
+    Column("weight", SmallInteger, nullable=False, server_default="1"),
+    Column("idempotency_key", String(128)),
     # the puzzle as the chain posed it last; work_action is NULL exactly while it is not known
     Column("work_action", String(16)),
     Column("work_object_id", String(32)),
@@ -96,6 +102,12 @@ jobs: Final = Table(
     Column("start_height", BigInteger),
     Column("hashes", Count, nullable=False),
     Column("hash_seconds", Double, nullable=False),
+    # the best hash while the chain asks for more; best_nonce is NULL exactly while there is none
+    Column("best_nonce", Text),
+    Column("best_hash", String(64)),
+    Column("best_worker_id", Text),
+    Column("best_hashes", Count),
+    Column("best_seconds", Double),
     # the proof; found_nonce is NULL exactly while there is none
     Column("found_nonce", Text),
     Column("found_hash", String(64)),
@@ -115,6 +127,19 @@ jobs: Final = Table(
     Index("jobs_by_age", "created_at", "job_id"),
     Index("jobs_by_state", "state", "created_at", "job_id"),
     Index("jobs_by_player", "player_id", "created_at", "job_id"),
+    # Two jobs for one key would be the second one wasted; jobs without a key do not meet here (NULLs are distinct).
+    Index("one_job_per_key", "idempotency_key", unique=True),
+)
+
+#: Which job a caller's key stands for: the one that was made for it, or the one under way that it joined. It is kept
+#: as long as that job, and with the request as it was asked, which the job's own row need not hold (any more).
+request_keys: Final = Table(
+    "request_keys",
+    metadata,
+    Column("idempotency_key", String(128), primary_key=True),
+    Column("job_id", String(64), ForeignKey("jobs.job_id", ondelete="CASCADE"), nullable=False),
+    Column("request", Text, nullable=False),  # JSON object of the columns of `jobs` under "what was asked"
+    Index("keys_of_job", "job_id"),
 )
 
 attempts: Final = Table(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +22,9 @@ from sqlalchemy.exc import IntegrityError
 from coordinator.core.job import Job, JobState
 from coordinator.store import migrations
 from coordinator.store.engine import FileLock, explained, open_engine, prepare_directory
-from coordinator.store.protocol import JobFilter, LiveAttemptExists, StoreError
-from coordinator.store.rows import attempt_of, attempt_row, job_of, job_row
-from coordinator.store.schema import attempts, jobs
+from coordinator.store.protocol import JobFilter, KeyedRequest, LiveAttemptExists, StoreError
+from coordinator.store.rows import attempt_of, attempt_row, job_of, job_row, keyed_of, keyed_row
+from coordinator.store.schema import attempts, jobs, request_keys
 from coordinator.submission.attempt import Attempt, AttemptState
 
 logger = logging.getLogger(__name__)
@@ -62,12 +62,30 @@ class SqlStore:
         self._thread = thread
         self._closed = False
 
-    async def save_jobs(self, jobs: Sequence[Job]) -> None:
-        """Insert or replace these jobs, all or none."""
+    async def save_jobs(self, jobs: Sequence[Job], keyed: Sequence[KeyedRequest] = ()) -> None:
+        """Insert or replace these jobs and remember these keys, all or none. A key that is known stays as it is."""
         # A job may stand in the list twice: the later one is what was meant to last.
         rows = [job_row(job) for job in {job.job_id: job for job in jobs}.values()]
-        if rows:
-            await self._run(lambda connection: _upsert_jobs(connection, rows))
+        keys = [keyed_row(one) for one in keyed]
+
+        def write(connection: Connection) -> None:
+            if rows:
+                _upsert_jobs(connection, rows)
+            if keys:
+                connection.execute(insert_or_update(request_keys).on_conflict_do_nothing(), keys)
+
+        if rows or keys:
+            await self._run(write)
+
+    async def keyed_requests(self, keys: Collection[str]) -> dict[str, KeyedRequest]:
+        """What these idempotency keys stand for, by key; keys that nobody used are absent."""
+        query = select(request_keys).where(request_keys.c.idempotency_key.in_(sorted(keys)))
+
+        def read(connection: Connection) -> dict[str, KeyedRequest]:
+            rows = connection.execute(query).mappings()
+            return {row["idempotency_key"]: _read(keyed_of, row, "idempotency_key") for row in rows}
+
+        return await self._run(read) if keys else {}
 
     async def unfinished_jobs(self) -> list[Job]:
         """Every job whose state is not final, oldest first."""

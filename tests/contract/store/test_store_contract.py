@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coordinator.core.job import FoundProof, Job, JobState, Transaction, TransactionState
-from coordinator.store.protocol import JobFilter, LiveAttemptExists, Store, StoreError
+from coordinator.store.protocol import JobFilter, KeyedRequest, LiveAttemptExists, Store, StoreError
 from coordinator.submission.attempt import Attempt, AttemptState
 from hashfleet.action import MAX_HEIGHT, MAX_RANGE, Action, Work
-from hashfleet.job_request import JobRequest, Priority
+from hashfleet.difficulty import MAX_DIFFICULTY
+from hashfleet.job_request import MAX_KEY_LENGTH, MAX_WEIGHT, JobRequest, Mode, Priority, StartMode
 from hashfleet.proof import Proof
 
 MakeJob = Callable[..., Job]
@@ -33,6 +34,8 @@ sentences = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=
 hashes = st.text("0123456789abcdef", min_size=64, max_size=64)
 proofs = st.builds(Proof, st.text("0123456789", min_size=1, max_size=200), hashes)
 numbers = st.integers(0, 2**64 - 1)
+keys = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=MAX_KEY_LENGTH)
+found_proofs = st.builds(FoundProof, proofs, worker_id=sentences, hashes=counts, seconds=times)
 
 
 @st.composite
@@ -54,6 +57,12 @@ def requests(draw: st.DrawFn) -> JobRequest:
         range_hint=draw(st.none() | ranges),
         max_hashes=draw(st.none() | st.integers(1, 2**63 - 1)),
         priority=draw(st.sampled_from(Priority)),
+        mode=draw(st.sampled_from(Mode)),
+        start_mode=draw(st.sampled_from(StartMode)),
+        start_difficulty=draw(st.none() | st.integers(1, MAX_DIFFICULTY)),
+        deadline_height=draw(st.none() | heights),
+        weight=draw(st.integers(1, MAX_WEIGHT)),
+        idempotency_key=draw(st.none() | keys),
     )
 
 
@@ -69,7 +78,8 @@ jobs = st.builds(
     start_height=st.none() | heights,
     hashes=counts,
     hash_seconds=times,
-    found=st.none() | st.builds(FoundProof, proofs, worker_id=sentences, hashes=counts, seconds=times),
+    best=st.none() | found_proofs,
+    found=st.none() | found_proofs,
     transaction=st.none()
     | st.builds(
         Transaction,
@@ -87,8 +97,74 @@ jobs = st.builds(
 @given(batch=st.lists(jobs, min_size=1, max_size=5, unique_by=lambda job: job.job_id))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_job_comes_back_exactly_as_it_was_saved(store: Store, batch: list[Job]) -> None:
+    # two jobs for one key are refused, here and between examples
+    batch = [
+        replace(job, request=replace(job.request, idempotency_key=job.request.idempotency_key and job.job_id))
+        for job in batch
+    ]
     await store.save_jobs(batch)
     assert [await store.job(job.job_id) for job in batch] == batch
+
+
+# ---- idempotency keys --------------------------------------------------------------------------------------------
+
+
+@given(request=requests(), key=keys)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_any_request_with_a_key_comes_back_exactly_as_it_was_asked(
+    store: Store, make_job: MakeJob, request: JobRequest, key: str
+) -> None:
+    known = await store.keyed_requests([key])  # an earlier example may have used it
+    keyed = known.get(key) or KeyedRequest("pow_00001", replace(request, idempotency_key=key))
+    await store.save_jobs([make_job(1)], [keyed])
+    assert await store.keyed_requests([key]) == {key: keyed}
+
+
+async def test_keys_that_nobody_used_are_absent(store: Store, make_job: MakeJob) -> None:
+    keyed = [KeyedRequest("pow_00001", replace(make_job(1).request, idempotency_key=key)) for key in "ab"]
+    await store.save_jobs([make_job(1)], keyed)
+    assert await store.keyed_requests(["b", "c"]) == {"b": keyed[1]}
+
+
+async def test_no_keys_are_no_answer(store: Store) -> None:
+    assert await store.keyed_requests([]) == {}
+
+
+async def test_a_key_stays_with_the_first_job_that_it_was_used_for(store: Store, make_job: MakeJob) -> None:
+    first, second = (
+        KeyedRequest(f"pow_0000{number}", replace(make_job(number).request, idempotency_key="k")) for number in (1, 2)
+    )
+    await store.save_jobs([make_job(1), make_job(2)], [first])
+    await store.save_jobs([], [second])
+    assert await store.keyed_requests(["k"]) == {"k": first}
+
+
+async def test_a_key_is_saved_with_its_job_or_not_at_all(store: Store, make_job: MakeJob) -> None:
+    nobody = KeyedRequest("pow_nobody", replace(make_job(1).request, idempotency_key="k"))
+    with pytest.raises(StoreError):
+        await store.save_jobs([make_job(1)], [nobody])
+    assert await store.job("pow_00001") is None
+
+
+async def test_the_store_refuses_a_second_job_for_a_key(store: Store, make_job: MakeJob) -> None:
+    first, second = (
+        replace(job, request=replace(job.request, idempotency_key="k")) for job in (make_job(1), make_job(2))
+    )
+    await store.save_jobs([first])
+    with pytest.raises(StoreError):
+        await store.save_jobs([second])
+
+
+async def test_jobs_without_a_key_do_not_meet(store: Store, make_job: MakeJob) -> None:
+    await store.save_jobs([make_job(1), make_job(2)])
+    assert await store.count_jobs() == {JobState.QUEUED: 2}
+
+
+async def test_keys_survive_a_restart_and_the_end_of_their_job(reopenable: Any, make_job: MakeJob) -> None:
+    keyed = KeyedRequest("pow_00001", replace(make_job(1).request, idempotency_key="k"))
+    await reopenable.store.save_jobs([make_job(1)], [keyed])
+    await reopenable.store.save_jobs([make_job(1, state=JobState.COMPLETED)])
+    assert await (await reopenable.reopen()).keyed_requests(["k"]) == {"k": keyed}
 
 
 # ---- jobs --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from coordinator.api.grpc_server import build_server
 from coordinator.chain.client import Account, Block, TxAnswer, WorkReading
 from coordinator.core.job import Job, JobState
 from coordinator.service import Service
-from coordinator.store.protocol import StoreError
+from coordinator.store.protocol import KeyedRequest, StoreError
 from coordinator.store.sql import SqlStore, open_store
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.transaction import transaction_hash

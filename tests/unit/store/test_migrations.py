@@ -6,17 +6,21 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 
-from coordinator.core.job import JobState
+from coordinator.core.job import Job, JobState
 from coordinator.store import migrations
+from coordinator.store.protocol import KeyedRequest
 from coordinator.store.schema import attempts, jobs, metadata
 from coordinator.store.sql import open_store
 from coordinator.submission.attempt import AttemptState
+from hashfleet.action import Action
+from hashfleet.job_request import JobRequest
 
 
 def schema_of(database: Path) -> list[tuple[str, str]]:
@@ -33,7 +37,15 @@ async def test_all_steps_together_give_the_schema_of_the_code(database: Path, tm
     direct.dispose()
     stepped, created = dict(schema_of(database)), dict(schema_of(tmp_path / "direct.sqlite"))
     assert stepped.keys() == created.keys()
-    for index in ("jobs_by_age", "jobs_by_state", "jobs_by_player", "attempts_of_job", "one_live_attempt_per_anchor"):
+    for index in (
+        "jobs_by_age",
+        "jobs_by_state",
+        "jobs_by_player",
+        "one_job_per_key",
+        "keys_of_job",
+        "attempts_of_job",
+        "one_live_attempt_per_anchor",
+    ):
         assert stepped[index] == created[index]
     migrated = create_engine(f"sqlite:///{database}")
     with migrated.connect() as connection:
@@ -96,6 +108,50 @@ async def test_listings_read_an_index_in_order_and_sort_nothing(database: Path, 
     reader.close()
     assert index in plan
     assert "TEMP B-TREE" not in plan
+
+
+async def test_a_job_of_an_older_version_asked_for_the_defaults(database: Path) -> None:
+    _at_version("0002", database)
+    with sqlite3.connect(database) as writer:
+        writer.execute(
+            "INSERT INTO jobs (job_id, state, created_at, updated_at, action, object_id, player_id, priority, hashes,"
+            " hash_seconds, notes) VALUES ('pow_old', 'waiting', 5.0, 6.0, 'MINE', '5-1', '1-7', 2, '0', 0.0, '[]')"
+        )
+    writer.close()
+    store = await open_store(database)
+    asked = JobRequest(Action.MINE, "5-1", "1-7")
+    assert await store.job("pow_old") == Job("pow_old", asked, JobState.WAITING, created_at=5.0, updated_at=6.0)
+    await store.close()
+
+
+async def test_a_job_that_is_deleted_takes_its_keys_with_it(database: Path) -> None:
+    store = await open_store(database)
+    request = JobRequest(Action.MINE, "5-1", "1-7", idempotency_key="k")
+    job = Job("pow_1", request, JobState.CANCELLED, created_at=5.0, updated_at=6.0)
+    await store.save_jobs([job], [KeyedRequest("pow_1", request)])
+    await store.close()
+    with sqlite3.connect(database) as writer:
+        writer.execute("PRAGMA foreign_keys = ON")
+        writer.execute("DELETE FROM jobs")
+        assert writer.execute("SELECT count(*) FROM request_keys").fetchone() == (0,)
+    writer.close()
+
+
+def test_stepping_back_from_keys_leaves_the_schema_before_them(database: Path, tmp_path: Path) -> None:
+    _at_version("0002", database)
+    _at_version("0003", tmp_path / "there.sqlite")
+    _at_version("0002", tmp_path / "there.sqlite", back=True)
+    assert schema_of(tmp_path / "there.sqlite") == schema_of(database)
+
+
+def _at_version(revision: str, database: Path, *, back: bool = False) -> None:
+    engine = create_engine(f"sqlite:///{database}")
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", "coordinator.store:migrations")
+        config.attributes["connection"] = connection
+        (command.downgrade if back else command.upgrade)(config, revision)
+    engine.dispose()
 
 
 def test_the_columns_are_wide_enough_for_every_state() -> None:

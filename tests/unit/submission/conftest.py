@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from coordinator.chain.client import Account, Block, TxAnswer, WorkReading
 from coordinator.core.job import Job, JobState
-from coordinator.store.protocol import JobFilter, LiveAttemptExists, Store
+from coordinator.store.protocol import JobFilter, KeyedRequest, LiveAttemptExists, Store
 from coordinator.submission.attempt import Attempt
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import Included, Lane, Outcome, Submission
@@ -244,7 +244,10 @@ class MemoryStore:
         return [row for row in self.rows if row.job_id == job_id]
 
     # A lane keeps no jobs; these are here so that this is a whole Store.
-    async def save_jobs(self, jobs: list[Job]) -> None: ...
+    async def save_jobs(self, jobs: Sequence[Job], keyed: Sequence[KeyedRequest] = ()) -> None: ...
+
+    async def keyed_requests(self, keys: Collection[str]) -> dict[str, KeyedRequest]:
+        return {}
 
     async def unfinished_jobs(self) -> list[Job]:
         return []
