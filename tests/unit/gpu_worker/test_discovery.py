@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import types
@@ -207,3 +208,13 @@ def test_importing_the_engines_loads_no_driver() -> None:
     code = "import sys, gpu_worker.discovery; sys.exit(any(name in sys.modules for name in ('pyopencl', 'cupy')))"
 
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_a_test_run_without_an_opencl_driver_says_so_in_its_header() -> None:
+    pytest.importorskip("pyopencl")
+    environment = {**os.environ, "OCL_ICD_VENDORS": os.devnull, "HASHFLEET_PREREQUISITES": ""}
+    command = [sys.executable, "-m", "pytest", "--collect-only", __file__]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "OpenCL kernels: NOT TESTED, no OpenCL CPU platform here" in run.stdout
