@@ -58,7 +58,7 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_SUBMITTING: _JobState.ValueType  # 4
     """A valid proof is found; its transaction is being signed, broadcast or confirmed."""
     JOB_STATE_COMPLETED: _JobState.ValueType  # 5
-    """The transaction is included and succeeded."""
+    """The transaction is included and succeeded; or, with MODE_RETURN_PROOF, the proof is found and valid."""
     JOB_STATE_FAILED: _JobState.ValueType  # 6
     """It will not be completed; error says why."""
     JOB_STATE_CANCELLED: _JobState.ValueType  # 7
@@ -77,7 +77,7 @@ JOB_STATE_RUNNING: JobState.ValueType  # 3
 JOB_STATE_SUBMITTING: JobState.ValueType  # 4
 """A valid proof is found; its transaction is being signed, broadcast or confirmed."""
 JOB_STATE_COMPLETED: JobState.ValueType  # 5
-"""The transaction is included and succeeded."""
+"""The transaction is included and succeeded; or, with MODE_RETURN_PROOF, the proof is found and valid."""
 JOB_STATE_FAILED: JobState.ValueType  # 6
 """It will not be completed; error says why."""
 JOB_STATE_CANCELLED: JobState.ValueType  # 7
@@ -105,6 +105,60 @@ PRIORITY_CRITICAL: Priority.ValueType  # 1
 PRIORITY_INTERACTIVE: Priority.ValueType  # 2
 PRIORITY_BULK: Priority.ValueType  # 3
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
+class _StartMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StartModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StartMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    START_MODE_UNSPECIFIED: _StartMode.ValueType  # 0
+    """Read as balanced."""
+    START_MODE_ECONOMY: _StartMode.ValueType  # 1
+    """Once the expected search fits in about one block: the fewest hashes."""
+    START_MODE_BALANCED: _StartMode.ValueType  # 2
+    """The least expected time until the proof, weighed against the fleet's time and the other jobs that want it."""
+    START_MODE_RACE: _StartMode.ValueType  # 3
+    """At once."""
+
+class StartMode(_StartMode, metaclass=_StartModeEnumTypeWrapper):
+    """When hashing starts. Every hash counts from then on: the best one so far is kept until the chain asks no more zeros
+    than it has.
+    """
+
+START_MODE_UNSPECIFIED: StartMode.ValueType  # 0
+"""Read as balanced."""
+START_MODE_ECONOMY: StartMode.ValueType  # 1
+"""Once the expected search fits in about one block: the fewest hashes."""
+START_MODE_BALANCED: StartMode.ValueType  # 2
+"""The least expected time until the proof, weighed against the fleet's time and the other jobs that want it."""
+START_MODE_RACE: StartMode.ValueType  # 3
+"""At once."""
+Global___StartMode: _TypeAlias = StartMode  # noqa: Y015
+
+class _Mode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Mode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODE_UNSPECIFIED: _Mode.ValueType  # 0
+    """Read as submit."""
+    MODE_SUBMIT: _Mode.ValueType  # 1
+    """The coordinator signs and submits the completing transaction."""
+    MODE_RETURN_PROOF: _Mode.ValueType  # 2
+    """The proof is given to the caller, who submits it; see Job.proof and Proof.valid_from_height."""
+
+class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
+    """What is done with the proof."""
+
+MODE_UNSPECIFIED: Mode.ValueType  # 0
+"""Read as submit."""
+MODE_SUBMIT: Mode.ValueType  # 1
+"""The coordinator signs and submits the completing transaction."""
+MODE_RETURN_PROOF: Mode.ValueType  # 2
+"""The proof is given to the caller, who submits it; see Job.proof and Proof.valid_from_height."""
+Global___Mode: _TypeAlias = Mode  # noqa: Y015
 
 class _TransactionState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -151,6 +205,12 @@ class JobSpec(_message.Message):
     MAX_HASHES_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     MAX_NONCE_DIGITS_FIELD_NUMBER: _builtins.int
+    START_MODE_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    START_DIFFICULTY_FIELD_NUMBER: _builtins.int
+    DEADLINE_HEIGHT_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     action: Global___Action.ValueType
     entity_id: _builtins.str
     """Struct id ("5-28") for build, mine and refine; fleet id ("9-11") for a raid."""
@@ -169,6 +229,23 @@ class JobSpec(_message.Message):
     """Longest nonce accepted by whoever takes the proof, in digits, 26 to 200; 0 means 200. The chain sets no limit.
     From 98 on every nonce has the fastest shape.
     """
+    start_mode: Global___StartMode.ValueType
+    mode: Global___Mode.ValueType
+    start_difficulty: _builtins.int
+    """Start hashing as soon as the chain asks this many leading hex zeros or fewer (1 to 64); overrides start_mode.
+    0 means that start_mode decides.
+    """
+    deadline_height: _builtins.int
+    """The committed height by which the proof should be there: hashing starts early enough for that, and the job fails
+    once the chain is past it without a proof. 0 means no deadline.
+    """
+    weight: _builtins.int
+    """Share of the fleet beside jobs that tie with this one, 1 to 1000; 0 means 1."""
+    idempotency_key: _builtins.str
+    """The caller's own name for this request, at most 128 printable ASCII characters; empty means none. The same
+    request with the same key is the same job as long as the coordinator keeps it, whatever its state; another
+    request with the same key is refused.
+    """
     def __init__(
         self,
         *,
@@ -181,10 +258,16 @@ class JobSpec(_message.Message):
         max_hashes: _builtins.int = ...,
         priority: Global___Priority.ValueType = ...,
         max_nonce_digits: _builtins.int = ...,
+        start_mode: Global___StartMode.ValueType = ...,
+        mode: Global___Mode.ValueType = ...,
+        start_difficulty: _builtins.int = ...,
+        deadline_height: _builtins.int = ...,
+        weight: _builtins.int = ...,
+        idempotency_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_anchor", b"_anchor", "_range", b"_range", "anchor", b"anchor", "range", b"range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_anchor", b"_anchor", "_range", b"_range", "action", b"action", "anchor", b"anchor", "entity_id", b"entity_id", "max_hashes", b"max_hashes", "max_nonce_digits", b"max_nonce_digits", "player_id", b"player_id", "priority", b"priority", "range", b"range", "target_id", b"target_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_anchor", b"_anchor", "_range", b"_range", "action", b"action", "anchor", b"anchor", "deadline_height", b"deadline_height", "entity_id", b"entity_id", "idempotency_key", b"idempotency_key", "max_hashes", b"max_hashes", "max_nonce_digits", b"max_nonce_digits", "mode", b"mode", "player_id", b"player_id", "priority", b"priority", "range", b"range", "start_difficulty", b"start_difficulty", "start_mode", b"start_mode", "target_id", b"target_id", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__anchor: _TypeAlias = _typing.Literal["anchor"]  # noqa: Y015
     _WhichOneofArgType__anchor: _TypeAlias = _typing.Literal["_anchor", b"_anchor"]  # noqa: Y015
@@ -216,6 +299,8 @@ class Job(_message.Message):
     TRANSACTION_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    BEST_FIELD_NUMBER: _builtins.int
+    ETA_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """"pow_..." """
     state: Global___JobState.ValueType
@@ -255,6 +340,16 @@ class Job(_message.Message):
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sentences for the caller, such as that a given anchor differed from the chain's."""
 
+    @_builtins.property
+    def best(self) -> Global___Proof:
+        """The best hash for this anchor while the chain still asks for more zeros: valid from Proof.valid_from_height on, if
+        nothing better is found before.
+        """
+
+    @_builtins.property
+    def eta(self) -> Global___Eta:
+        """When the proof is expected; present while waiting and running, if the fleet has a rate."""
+
     def __init__(
         self,
         *,
@@ -271,10 +366,12 @@ class Job(_message.Message):
         transaction: Global___Transaction | None = ...,
         error: _builtins.str = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
+        best: Global___Proof | None = ...,
+        eta: Global___Eta | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "created_at", b"created_at", "progress", b"progress", "proof", b"proof", "spec", b"spec", "transaction", b"transaction", "updated_at", b"updated_at", "waiting", b"waiting", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["best", b"best", "completed_at", b"completed_at", "created_at", b"created_at", "eta", b"eta", "progress", b"progress", "proof", b"proof", "spec", b"spec", "transaction", b"transaction", "updated_at", b"updated_at", "waiting", b"waiting", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "created_at", b"created_at", "error", b"error", "job_id", b"job_id", "notes", b"notes", "progress", b"progress", "proof", b"proof", "spec", b"spec", "state", b"state", "transaction", b"transaction", "updated_at", b"updated_at", "waiting", b"waiting", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best", b"best", "completed_at", b"completed_at", "created_at", b"created_at", "error", b"error", "eta", b"eta", "job_id", b"job_id", "notes", b"notes", "progress", b"progress", "proof", b"proof", "spec", b"spec", "state", b"state", "transaction", b"transaction", "updated_at", b"updated_at", "waiting", b"waiting", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -364,6 +461,43 @@ class WaitingInfo(_message.Message):
 Global___WaitingInfo: _TypeAlias = WaitingInfo  # noqa: Y015
 
 @_typing.final
+class Eta(_message.Message):
+    """When the proof is expected to be found and valid, as a distribution: searching is a matter of luck."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECONDS_FIELD_NUMBER: _builtins.int
+    SECONDS_50_FIELD_NUMBER: _builtins.int
+    BLOCK_50_FIELD_NUMBER: _builtins.int
+    SECONDS_90_FIELD_NUMBER: _builtins.int
+    BLOCK_90_FIELD_NUMBER: _builtins.int
+    seconds: _builtins.float
+    """Expected seconds from now (the mean)."""
+    seconds_50: _builtins.float
+    """With a chance of 50 % it takes at most this many seconds from now, ..."""
+    block_50: _builtins.int
+    """... which is at this committed height."""
+    seconds_90: _builtins.float
+    """The same with a chance of 90 %."""
+    block_90: _builtins.int
+    def __init__(
+        self,
+        *,
+        seconds: _builtins.float = ...,
+        seconds_50: _builtins.float = ...,
+        block_50: _builtins.int = ...,
+        seconds_90: _builtins.float = ...,
+        block_90: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_50", b"block_50", "block_90", b"block_90", "seconds", b"seconds", "seconds_50", b"seconds_50", "seconds_90", b"seconds_90"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Eta: _TypeAlias = Eta  # noqa: Y015
+
+@_typing.final
 class Progress(_message.Message):
     """How far the search has come. Never goes backwards for one anchor."""
 
@@ -374,6 +508,7 @@ class Progress(_message.Message):
     ETA_SECONDS_FIELD_NUMBER: _builtins.int
     EXPECTED_BLOCK_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
+    FRACTION_FIELD_NUMBER: _builtins.int
     hashes: _builtins.int
     """Hashes reported by workers for this job."""
     hash_rate: _builtins.float
@@ -384,6 +519,10 @@ class Progress(_message.Message):
     """The height at which that is expected; absent without a rate."""
     workers: _builtins.int
     """Workers that hold a lease of this job."""
+    fraction: _builtins.float
+    """The chance, 0 to 1, that a search that has come this far has found its proof: the measure of progress. It does not
+    fall while anchor and range stay as they are.
+    """
     def __init__(
         self,
         *,
@@ -392,10 +531,11 @@ class Progress(_message.Message):
         eta_seconds: _builtins.float | None = ...,
         expected_block: _builtins.int | None = ...,
         workers: _builtins.int = ...,
+        fraction: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_eta_seconds", b"_eta_seconds", "_expected_block", b"_expected_block", "eta_seconds", b"eta_seconds", "expected_block", b"expected_block"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta_seconds", b"_eta_seconds", "_expected_block", b"_expected_block", "eta_seconds", b"eta_seconds", "expected_block", b"expected_block", "hash_rate", b"hash_rate", "hashes", b"hashes", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta_seconds", b"_eta_seconds", "_expected_block", b"_expected_block", "eta_seconds", b"eta_seconds", "expected_block", b"expected_block", "fraction", b"fraction", "hash_rate", b"hash_rate", "hashes", b"hashes", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__eta_seconds: _TypeAlias = _typing.Literal["eta_seconds"]  # noqa: Y015
     _WhichOneofArgType__eta_seconds: _TypeAlias = _typing.Literal["_eta_seconds", b"_eta_seconds"]  # noqa: Y015
@@ -420,6 +560,7 @@ class Proof(_message.Message):
     HASHES_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     WORKER_ID_FIELD_NUMBER: _builtins.int
+    VALID_FROM_HEIGHT_FIELD_NUMBER: _builtins.int
     nonce: _builtins.str
     hash: _builtins.str
     """SHA-256 of prefix + nonce, lowercase hex."""
@@ -431,6 +572,10 @@ class Proof(_message.Message):
     """Seconds of hashing, waiting not counted."""
     worker_id: _builtins.str
     """Which worker found it."""
+    valid_from_height: _builtins.int
+    """The first committed height at which a transaction with it may be sent: the block after it asks no more zeros than
+    it has.
+    """
     def __init__(
         self,
         *,
@@ -440,10 +585,11 @@ class Proof(_message.Message):
         hashes: _builtins.int = ...,
         seconds: _builtins.float = ...,
         worker_id: _builtins.str = ...,
+        valid_from_height: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "hashes", b"hashes", "nonce", b"nonce", "seconds", b"seconds", "worker_id", b"worker_id", "zeros", b"zeros"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "hashes", b"hashes", "nonce", b"nonce", "seconds", b"seconds", "valid_from_height", b"valid_from_height", "worker_id", b"worker_id", "zeros", b"zeros"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from hashfleet.rpc.hashfleet.v1 import job_pb2 as hashfleet_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ehashfleet/v1/job_service.proto\x12\x0chashfleet.v1\x1a\x16hashfleet/v1/job.proto\"7\n\x10SubmitJobRequest\x12#\n\x04spec\x18\x01 \x01(\x0b\x32\x15.hashfleet.v1.JobSpec\"D\n\x11SubmitJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.hashfleet.v1.Job\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"0\n\x0eGetJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.hashfleet.v1.Job\"s\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12&\n\x06states\x18\x03 \x03(\x0e\x32\x16.hashfleet.v1.JobState\x12\x11\n\tplayer_id\x18\x04 \x01(\t\"L\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.hashfleet.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"2\n\x10WatchJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.hashfleet.v1.Job\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"3\n\x11\x43\x61ncelJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.hashfleet.v1.Job\"Q\n\x15SetJobPriorityRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12(\n\x08priority\x18\x02 \x01(\x0e\x32\x16.hashfleet.v1.Priority\"8\n\x16SetJobPriorityResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.hashfleet.v1.Job2\xe2\x03\n\nJobService\x12L\n\tSubmitJob\x12\x1e.hashfleet.v1.SubmitJobRequest\x1a\x1f.hashfleet.v1.SubmitJobResponse\x12\x43\n\x06GetJob\x12\x1b.hashfleet.v1.GetJobRequest\x1a\x1c.hashfleet.v1.GetJobResponse\x12I\n\x08ListJobs\x12\x1d.hashfleet.v1.ListJobsRequest\x1a\x1e.hashfleet.v1.ListJobsResponse\x12K\n\x08WatchJob\x12\x1d.hashfleet.v1.WatchJobRequest\x1a\x1e.hashfleet.v1.WatchJobResponse0\x01\x12L\n\tCancelJob\x12\x1e.hashfleet.v1.CancelJobRequest\x1a\x1f.hashfleet.v1.CancelJobResponse\x12[\n\x0eSetJobPriority\x12#.hashfleet.v1.SetJobPriorityRequest\x1a$.hashfleet.v1.SetJobPriorityResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ehashfleet/v1/job_service.proto\x12\x0chashfleet.v1\x1a\x16hashfleet/v1/job.proto\"7\n\x10SubmitJobRequest\x12#\n\x04spec\x18\x01 \x01(\x0b\x32\x15.hashfleet.v1.JobSpec\"D\n\x11SubmitJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.hashfleet.v1.Job\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"9\n\x11SubmitJobsRequest\x12$\n\x05specs\x18\x01 \x03(\x0b\x32\x15.hashfleet.v1.JobSpec\"E\n\x12SubmitJobsResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.hashfleet.v1.SubmitJobsResult\"~\n\x10SubmitJobsResult\x12\x33\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1f.hashfleet.v1.SubmitJobResponseH\x00\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x19.hashfleet.v1.SubmitErrorH\x00\x42\t\n\x07outcome\",\n\x0bSubmitError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"0\n\x0eGetJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.hashfleet.v1.Job\"s\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12&\n\x06states\x18\x03 \x03(\x0e\x32\x16.hashfleet.v1.JobState\x12\x11\n\tplayer_id\x18\x04 \x01(\t\"L\n\x10ListJobsResponse\x12\x1f\n\x04jobs\x18\x01 \x03(\x0b\x32\x11.hashfleet.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"2\n\x10WatchJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.hashfleet.v1.Job\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"3\n\x11\x43\x61ncelJobResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.hashfleet.v1.Job\"Q\n\x15SetJobPriorityRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12(\n\x08priority\x18\x02 \x01(\x0e\x32\x16.hashfleet.v1.Priority\"8\n\x16SetJobPriorityResponse\x12\x1e\n\x03job\x18\x01 \x01(\x0b\x32\x11.hashfleet.v1.Job2\xb3\x04\n\nJobService\x12L\n\tSubmitJob\x12\x1e.hashfleet.v1.SubmitJobRequest\x1a\x1f.hashfleet.v1.SubmitJobResponse\x12O\n\nSubmitJobs\x12\x1f.hashfleet.v1.SubmitJobsRequest\x1a .hashfleet.v1.SubmitJobsResponse\x12\x43\n\x06GetJob\x12\x1b.hashfleet.v1.GetJobRequest\x1a\x1c.hashfleet.v1.GetJobResponse\x12I\n\x08ListJobs\x12\x1d.hashfleet.v1.ListJobsRequest\x1a\x1e.hashfleet.v1.ListJobsResponse\x12K\n\x08WatchJob\x12\x1d.hashfleet.v1.WatchJobRequest\x1a\x1e.hashfleet.v1.WatchJobResponse0\x01\x12L\n\tCancelJob\x12\x1e.hashfleet.v1.CancelJobRequest\x1a\x1f.hashfleet.v1.CancelJobResponse\x12[\n\x0eSetJobPriority\x12#.hashfleet.v1.SetJobPriorityRequest\x1a$.hashfleet.v1.SetJobPriorityResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,26 +36,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMITJOBREQUEST']._serialized_end=127
   _globals['_SUBMITJOBRESPONSE']._serialized_start=129
   _globals['_SUBMITJOBRESPONSE']._serialized_end=197
-  _globals['_GETJOBREQUEST']._serialized_start=199
-  _globals['_GETJOBREQUEST']._serialized_end=230
-  _globals['_GETJOBRESPONSE']._serialized_start=232
-  _globals['_GETJOBRESPONSE']._serialized_end=280
-  _globals['_LISTJOBSREQUEST']._serialized_start=282
-  _globals['_LISTJOBSREQUEST']._serialized_end=397
-  _globals['_LISTJOBSRESPONSE']._serialized_start=399
-  _globals['_LISTJOBSRESPONSE']._serialized_end=475
-  _globals['_WATCHJOBREQUEST']._serialized_start=477
-  _globals['_WATCHJOBREQUEST']._serialized_end=510
-  _globals['_WATCHJOBRESPONSE']._serialized_start=512
-  _globals['_WATCHJOBRESPONSE']._serialized_end=562
-  _globals['_CANCELJOBREQUEST']._serialized_start=564
-  _globals['_CANCELJOBREQUEST']._serialized_end=598
-  _globals['_CANCELJOBRESPONSE']._serialized_start=600
-  _globals['_CANCELJOBRESPONSE']._serialized_end=651
-  _globals['_SETJOBPRIORITYREQUEST']._serialized_start=653
-  _globals['_SETJOBPRIORITYREQUEST']._serialized_end=734
-  _globals['_SETJOBPRIORITYRESPONSE']._serialized_start=736
-  _globals['_SETJOBPRIORITYRESPONSE']._serialized_end=792
-  _globals['_JOBSERVICE']._serialized_start=795
-  _globals['_JOBSERVICE']._serialized_end=1277
+  _globals['_SUBMITJOBSREQUEST']._serialized_start=199
+  _globals['_SUBMITJOBSREQUEST']._serialized_end=256
+  _globals['_SUBMITJOBSRESPONSE']._serialized_start=258
+  _globals['_SUBMITJOBSRESPONSE']._serialized_end=327
+  _globals['_SUBMITJOBSRESULT']._serialized_start=329
+  _globals['_SUBMITJOBSRESULT']._serialized_end=455
+  _globals['_SUBMITERROR']._serialized_start=457
+  _globals['_SUBMITERROR']._serialized_end=501
+  _globals['_GETJOBREQUEST']._serialized_start=503
+  _globals['_GETJOBREQUEST']._serialized_end=534
+  _globals['_GETJOBRESPONSE']._serialized_start=536
+  _globals['_GETJOBRESPONSE']._serialized_end=584
+  _globals['_LISTJOBSREQUEST']._serialized_start=586
+  _globals['_LISTJOBSREQUEST']._serialized_end=701
+  _globals['_LISTJOBSRESPONSE']._serialized_start=703
+  _globals['_LISTJOBSRESPONSE']._serialized_end=779
+  _globals['_WATCHJOBREQUEST']._serialized_start=781
+  _globals['_WATCHJOBREQUEST']._serialized_end=814
+  _globals['_WATCHJOBRESPONSE']._serialized_start=816
+  _globals['_WATCHJOBRESPONSE']._serialized_end=866
+  _globals['_CANCELJOBREQUEST']._serialized_start=868
+  _globals['_CANCELJOBREQUEST']._serialized_end=902
+  _globals['_CANCELJOBRESPONSE']._serialized_start=904
+  _globals['_CANCELJOBRESPONSE']._serialized_end=955
+  _globals['_SETJOBPRIORITYREQUEST']._serialized_start=957
+  _globals['_SETJOBPRIORITYREQUEST']._serialized_end=1038
+  _globals['_SETJOBPRIORITYRESPONSE']._serialized_start=1040
+  _globals['_SETJOBPRIORITYRESPONSE']._serialized_end=1096
+  _globals['_JOBSERVICE']._serialized_start=1099
+  _globals['_JOBSERVICE']._serialized_end=1662
 # @@protoc_insertion_point(module_scope)

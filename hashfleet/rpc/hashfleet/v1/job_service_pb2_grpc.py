@@ -43,6 +43,11 @@ class JobServiceStub:
                 request_serializer=hashfleet_dot_v1_dot_job__service__pb2.SubmitJobRequest.SerializeToString,
                 response_deserializer=hashfleet_dot_v1_dot_job__service__pb2.SubmitJobResponse.FromString,
                 _registered_method=True)
+        self.SubmitJobs = channel.unary_unary(
+                '/hashfleet.v1.JobService/SubmitJobs',
+                request_serializer=hashfleet_dot_v1_dot_job__service__pb2.SubmitJobsRequest.SerializeToString,
+                response_deserializer=hashfleet_dot_v1_dot_job__service__pb2.SubmitJobsResponse.FromString,
+                _registered_method=True)
         self.GetJob = channel.unary_unary(
                 '/hashfleet.v1.JobService/GetJob',
                 request_serializer=hashfleet_dot_v1_dot_job__service__pb2.GetJobRequest.SerializeToString,
@@ -79,7 +84,15 @@ class JobServiceServicer:
 
     def SubmitJob(self, request, context):
         """Stores the job and returns at once; the chain is asked in the background. The same unfinished work asked
-        twice returns the job that already runs.
+        twice returns the job that already runs, and a key used before returns its job (JobSpec.idempotency_key).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitJobs(self, request, context):
+        """SubmitJob for up to 500 specs in one call, which costs far less than as many calls. One that is refused does not
+        hold up the others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,6 +140,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.SubmitJob,
                     request_deserializer=hashfleet_dot_v1_dot_job__service__pb2.SubmitJobRequest.FromString,
                     response_serializer=hashfleet_dot_v1_dot_job__service__pb2.SubmitJobResponse.SerializeToString,
+            ),
+            'SubmitJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitJobs,
+                    request_deserializer=hashfleet_dot_v1_dot_job__service__pb2.SubmitJobsRequest.FromString,
+                    response_serializer=hashfleet_dot_v1_dot_job__service__pb2.SubmitJobsResponse.SerializeToString,
             ),
             'GetJob': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJob,
@@ -185,6 +203,33 @@ class JobService:
             '/hashfleet.v1.JobService/SubmitJob',
             hashfleet_dot_v1_dot_job__service__pb2.SubmitJobRequest.SerializeToString,
             hashfleet_dot_v1_dot_job__service__pb2.SubmitJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hashfleet.v1.JobService/SubmitJobs',
+            hashfleet_dot_v1_dot_job__service__pb2.SubmitJobsRequest.SerializeToString,
+            hashfleet_dot_v1_dot_job__service__pb2.SubmitJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

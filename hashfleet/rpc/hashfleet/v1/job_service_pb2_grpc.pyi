@@ -39,7 +39,11 @@ class JobServiceStub:
     def __new__(cls, channel: _aio.Channel) -> JobServiceAsyncStub: ...
     SubmitJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.SubmitJobRequest, _job_service_pb2.SubmitJobResponse]
     """Stores the job and returns at once; the chain is asked in the background. The same unfinished work asked
-    twice returns the job that already runs.
+    twice returns the job that already runs, and a key used before returns its job (JobSpec.idempotency_key).
+    """
+    SubmitJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.SubmitJobsRequest, _job_service_pb2.SubmitJobsResponse]
+    """SubmitJob for up to 500 specs in one call, which costs far less than as many calls. One that is refused does not
+    hold up the others.
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
     """One job as it stands now."""
@@ -63,7 +67,11 @@ class JobServiceAsyncStub(JobServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.SubmitJobRequest, _job_service_pb2.SubmitJobResponse]  # type: ignore[assignment]
     """Stores the job and returns at once; the chain is asked in the background. The same unfinished work asked
-    twice returns the job that already runs.
+    twice returns the job that already runs, and a key used before returns its job (JobSpec.idempotency_key).
+    """
+    SubmitJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.SubmitJobsRequest, _job_service_pb2.SubmitJobsResponse]  # type: ignore[assignment]
+    """SubmitJob for up to 500 specs in one call, which costs far less than as many calls. One that is refused does not
+    hold up the others.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
     """One job as it stands now."""
@@ -90,7 +98,17 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.SubmitJobResponse, _abc.Awaitable[_job_service_pb2.SubmitJobResponse]]:
         """Stores the job and returns at once; the chain is asked in the background. The same unfinished work asked
-        twice returns the job that already runs.
+        twice returns the job that already runs, and a key used before returns its job (JobSpec.idempotency_key).
+        """
+
+    @_abc_1.abstractmethod
+    def SubmitJobs(
+        self,
+        request: _job_service_pb2.SubmitJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.SubmitJobsResponse, _abc.Awaitable[_job_service_pb2.SubmitJobsResponse]]:
+        """SubmitJob for up to 500 specs in one call, which costs far less than as many calls. One that is refused does not
+        hold up the others.
         """
 
     @_abc_1.abstractmethod
