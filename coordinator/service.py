@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 import time
@@ -44,7 +45,8 @@ from coordinator.core.job import Job, JobState
 from coordinator.core.machine import Machine
 from coordinator.core.roster import Worker
 from coordinator.core.view import JobView, view_job
-from coordinator.store.protocol import JobFilter, Store, StoreError
+from coordinator.idempotency import KeysInHand, check_same
+from coordinator.store.protocol import JobFilter, KeyedRequest, Store, StoreError
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import Lane, Submission
 from coordinator.submission.outcome import Outcome, outcome_event
@@ -52,6 +54,7 @@ from hashfleet.errors import (
     ChainError,
     ChainUnavailable,
     HashfleetError,
+    InvalidInput,
     JobFinal,
     JobNotFound,
     KeyProblem,
@@ -72,6 +75,8 @@ TICK_SECONDS = 1.0
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 5.0
 
 _T = TypeVar("_T")
+#: A job as it stands now, and whether it was made for the request.
+Accepted = tuple[JobView, bool]
 WorkerCommand = GrantLease | CancelLease | RetargetLease | SendVerdict
 
 
@@ -123,7 +128,8 @@ class Service:
         self._sessions: dict[str, WorkerSession] = {}
         self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._chain_reads = asyncio.Semaphore(CHAIN_READS)
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[object]] = set()
+        self._keys = KeysInHand()
         self._connected = False
 
     # ---- life ----------------------------------------------------------------------------------------------------
@@ -182,9 +188,12 @@ class Service:
 
         Raises what the core raises for a request that cannot be met.
         """
+        return await self._post(event, read or (lambda: None))  # type: ignore[return-value]
+
+    def _post(self, event: Event, read: Callable[[], object]) -> asyncio.Future[object]:
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._inbox.put_nowait((event, done, read or (lambda: None)))
-        return await done  # type: ignore[return-value]
+        self._inbox.put_nowait((event, done, read))
+        return done
 
     async def apply_all(self, events: Sequence[Event]) -> None:
         """Hand the core events that came together, in order; returns once all they changed is stored."""
@@ -199,6 +208,7 @@ class Service:
             while len(pending) < ROUND_EVENTS and not self._inbox.empty():
                 pending.append(self._inbox.get_nowait())
             changed: dict[str, Job] = {}
+            keyed: list[KeyedRequest] = []
             heard: set[str] = set()
             commands: list[Command] = []
             answers: list[tuple[asyncio.Future[object], object]] = []
@@ -210,12 +220,15 @@ class Service:
                         done.set_exception(error)
                     continue
                 changed |= out.changed
+                if isinstance(event, JobSubmitted) and event.request.idempotency_key is not None:
+                    claimant = self._machine.claimant(event.request)
+                    keyed.append(KeyedRequest(claimant.job_id if claimant else event.job_id, event.request))
                 heard |= out.progressed
                 commands += out.commands
                 if done is not None:
                     answers.append((done, read()))
-            if changed:
-                await self._save(list(changed.values()))
+            if changed or keyed:
+                await self._save(list(changed.values()), keyed)
             for command in commands:
                 self._carry_out(command)
             for job_id in heard | changed.keys():
@@ -225,12 +238,12 @@ class Service:
                 if not done.cancelled():
                     done.set_result(answer)
 
-    async def _save(self, jobs: list[Job]) -> None:
+    async def _save(self, jobs: list[Job], keyed: list[KeyedRequest]) -> None:
         """Store, however long it takes: until it is stored nothing is acted upon."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                return await self._store.save_jobs(jobs)
+                return await self._store.save_jobs(jobs, keyed)
             except StoreError as error:
                 logger.error("The store does not take %d jobs: %s. Nothing goes on until it does.", len(jobs), error)
             await asyncio.sleep(pause)
@@ -276,18 +289,83 @@ class Service:
 
     # ---- what the doors ask --------------------------------------------------------------------------------------
 
-    async def submit(self, request: JobRequest) -> tuple[JobView, bool]:
-        """Accept a job; returns once it is stored. False if the same work is already under way."""
-        job_id = f"pow_{int(self._clock() * 1000)}_{secrets.token_hex(4)}"
+    async def submit(self, request: JobRequest) -> Accepted:
+        """Accept a job; returns once it is stored.
 
-        def read() -> JobView:
-            job = self._machine.claimant(request)
-            assert job is not None
-            return self._view(job)
+        Raises InvalidInput if its idempotency key was used for another request, StoreError if keys cannot be read.
+        """
+        (answer,) = await self.submit_all([request])
+        if isinstance(answer, HashfleetError):
+            raise answer
+        return answer
 
-        view = await self.apply(JobSubmitted(self._clock(), job_id, request), read)
-        assert view is not None
-        return view, view.job.job_id == job_id
+    async def submit_all(self, requests: Sequence[JobRequest]) -> list[Accepted | HashfleetError]:
+        """Accept jobs, or say for each why not; returns once they are stored, together. Raises StoreError."""
+        keys = frozenset(request.idempotency_key for request in requests if request.idempotency_key is not None)
+        if not keys:
+            return await self._accept(requests)
+        # A task of its own: a caller that goes away must not let go of its keys before what it asked is stored.
+        task = asyncio.create_task(self._accept_keyed(requests, keys))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return await asyncio.shield(task)
+
+    async def _accept_keyed(
+        self, requests: Sequence[JobRequest], keys: frozenset[str]
+    ) -> list[Accepted | HashfleetError]:
+        """Accept what is new, and find the jobs of keys that are known; see `coordinator.idempotency`."""
+        async with self._keys.holding(keys):
+            known = await self._store.keyed_requests(keys)
+            asked_first: dict[str, int] = {}
+            new: list[int] = []
+            for place, request in enumerate(requests):
+                key = request.idempotency_key
+                if key is None or (key not in known and asked_first.setdefault(key, place) == place):
+                    new.append(place)
+            answers = dict(zip(new, await self._accept([requests[place] for place in new]), strict=True))
+            for place, request in enumerate(requests):
+                key = request.idempotency_key
+                if place in answers or key is None:
+                    continue
+                first = answers[asked_first[key]] if key in asked_first else None
+                if isinstance(first, HashfleetError):
+                    answers[place] = first
+                    continue
+                keyed = KeyedRequest(first[0].job.job_id, requests[asked_first[key]]) if first else known[key]
+                answers[place] = await self._accepted_before(keyed, request)
+            return [answers[place] for place in range(len(requests))]
+
+    async def _accepted_before(self, keyed: KeyedRequest, request: JobRequest) -> Accepted | HashfleetError:
+        try:
+            check_same(keyed, request)
+            return await self.job(keyed.job_id), False
+        except (InvalidInput, JobNotFound) as error:
+            return error
+
+    async def _accept(self, requests: Sequence[JobRequest]) -> list[Accepted | HashfleetError]:
+        """Hand the core requests that came together. False beside a job: the same work was already under way."""
+        now = self._clock()
+        # 48 random bits: hundreds of ids are made within one millisecond.
+        ids = [f"pow_{int(now * 1000)}_{secrets.token_hex(6)}" for _ in requests]
+        posted = [
+            self._post(JobSubmitted(now, job_id, request), functools.partial(self._claimed, request))
+            for job_id, request in zip(ids, requests, strict=True)
+        ]
+        answers: list[Accepted | HashfleetError] = []
+        for job_id, answer in zip(ids, await asyncio.gather(*posted, return_exceptions=True), strict=True):
+            if isinstance(answer, JobView):
+                answers.append((answer, answer.job.job_id == job_id))
+            elif isinstance(answer, HashfleetError):
+                answers.append(answer)
+            else:
+                assert isinstance(answer, BaseException)
+                raise answer
+        return answers
+
+    def _claimed(self, request: JobRequest) -> JobView:
+        job = self._machine.claimant(request)
+        assert job is not None
+        return self._view(job)
 
     async def job(self, job_id: str) -> JobView:
         """A job as it stands now. Raises JobNotFound."""

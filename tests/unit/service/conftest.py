@@ -104,14 +104,21 @@ class FailingDisk:
         self.refused = asyncio.Event()
         #: States in which each job was saved, in order.
         self.saved: dict[str, list[JobState]] = {}
+        #: Keys that were saved in the same call as a job, by its id.
+        self.keyed_with: dict[str, list[str | None]] = {}
+        #: Jobs in each call, in order.
+        self.batches: list[int] = []
 
     async def save_jobs(self, jobs: Sequence[Job], keyed: Sequence[KeyedRequest] = ()) -> None:
         if self.full:
             self.refused.set()
             raise StoreError("the disk is full; make room")
         await self._store.save_jobs(jobs, keyed)
+        self.batches.append(len(jobs))
         for job in jobs:
             self.saved.setdefault(job.job_id, []).append(job.state)
+            keys = [one.request.idempotency_key for one in keyed if one.job_id == job.job_id]
+            self.keyed_with.setdefault(job.job_id, []).extend(keys)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
