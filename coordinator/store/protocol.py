@@ -8,12 +8,17 @@ from typing import Protocol
 
 from coordinator.core.job import Job, JobState
 from coordinator.submission.attempt import Attempt
+from hashfleet.autopilot_rule import AutopilotRule
 from hashfleet.errors import HashfleetError
 from hashfleet.job_request import JobRequest
 
 
 class StoreError(HashfleetError):
     """The store cannot be opened, read or written; the message says what to do."""
+
+
+class StoreDamaged(StoreError):
+    """What is stored cannot be relied upon any more: waiting does not help, a person has to act."""
 
 
 class LiveAttemptExists(StoreError):
@@ -34,6 +39,14 @@ class KeyedRequest:
 
     job_id: str
     request: JobRequest
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRule:
+    """A rule of the autopilot, and when it was set (Unix seconds)."""
+
+    rule: AutopilotRule
+    set_at: float
 
 
 class Store(Protocol):
@@ -78,6 +91,18 @@ class Store(Protocol):
 
     async def attempts_of(self, job_id: str) -> list[Attempt]:
         """Every attempt of a job, oldest first."""
+        ...
+
+    async def save_rule(self, stored: StoredRule) -> None:
+        """Insert the autopilot's rule for a player, or replace the one that he has."""
+        ...
+
+    async def rules(self) -> list[StoredRule]:
+        """Every rule of the autopilot, in any order."""
+        ...
+
+    async def remove_rule(self, player_id: str) -> bool:
+        """Delete a player's rule; False if he has none."""
         ...
 
     async def close(self) -> None: ...

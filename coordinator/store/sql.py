@@ -15,14 +15,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, Engine, RowMapping, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_update
 from sqlalchemy.exc import IntegrityError
 
 from coordinator.core.job import Job, JobState
 from coordinator.store import migrations
-from coordinator.store.engine import FileLock, explained, open_engine, prepare_directory
-from coordinator.store.protocol import JobFilter, KeyedRequest, LiveAttemptExists, StoreError
+from coordinator.store.autopilot_rules import autopilot_rules, rule_of, rule_row
+from coordinator.store.engine import FileIdentity, FileLock, check_pages, explained, open_engine, prepare_directory
+from coordinator.store.protocol import (
+    JobFilter,
+    KeyedRequest,
+    LiveAttemptExists,
+    StoreDamaged,
+    StoredRule,
+    StoreError,
+)
 from coordinator.store.rows import attempt_of, attempt_row, job_of, job_row, keyed_of, keyed_row
 from coordinator.store.schema import attempts, jobs, request_keys
 from coordinator.submission.attempt import Attempt, AttemptState
@@ -57,6 +65,7 @@ class SqlStore:
 
     def __init__(self, database: Path, lock: FileLock, engine: Engine, thread: ThreadPoolExecutor) -> None:
         self._database = database
+        self._identity = FileIdentity(database)
         self._lock = lock
         self._engine = engine
         self._thread = thread
@@ -166,6 +175,25 @@ class SqlStore:
             lambda connection: [_read(attempt_of, row, "ledger_id") for row in connection.execute(query).mappings()]
         )
 
+    async def save_rule(self, stored: StoredRule) -> None:
+        """Insert the autopilot's rule for a player, or replace the one that he has."""
+        row = rule_row(stored)
+        statement = insert_or_update(autopilot_rules).values(row)
+        statement = statement.on_conflict_do_update(index_elements=["player_id"], set_=row)
+        await self._run(lambda connection: connection.execute(statement))
+
+    async def rules(self) -> list[StoredRule]:
+        """Every rule of the autopilot."""
+        query = select(autopilot_rules)
+        return await self._run(
+            lambda connection: [_read(rule_of, row, "player_id") for row in connection.execute(query).mappings()]
+        )
+
+    async def remove_rule(self, player_id: str) -> bool:
+        """Delete a player's rule; False if he has none."""
+        statement = delete(autopilot_rules).where(autopilot_rules.c.player_id == player_id)
+        return await self._run(lambda connection: connection.execute(statement).rowcount > 0)
+
     async def close(self) -> None:
         """Finish what was asked, then let another coordinator have the database. Closing twice is allowed."""
         if self._closed:
@@ -188,6 +216,7 @@ class SqlStore:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
 
     def _transact(self, work: Callable[[Connection], _Answer]) -> _Answer:
+        self._identity.check()
         with explained(self._database), self._engine.begin() as connection:
             return work(connection)
 
@@ -200,6 +229,7 @@ def _open(path: Path) -> tuple[Path, FileLock, Engine]:
     engine = open_engine(database)
     try:
         with explained(database), engine.begin() as connection:
+            check_pages(connection, database)
             upgraded = migrations.upgrade(connection, database)
     except BaseException:
         engine.dispose()
@@ -249,7 +279,7 @@ def _read(convert: Callable[[RowMapping], _Answer], row: RowMapping, key: str) -
     try:
         return convert(row)
     except (ValueError, TypeError) as error:
-        raise StoreError(
+        raise StoreDamaged(
             f"the row with {key} {row[key]} holds what hashfleet never writes ({error}); "
             "it was changed by hand or the file is damaged: restore a backup"
         ) from error
