@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from coordinator.chain.block_events import permissions_on
 from coordinator.chain.client import Block, ChainClient
 from coordinator.core.commands import (
     CancelLease,
@@ -50,6 +51,7 @@ from coordinator.store.protocol import JobFilter, KeyedRequest, Store, StoreErro
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import Lane, Submission
 from coordinator.submission.outcome import Outcome, outcome_event
+from hashfleet.action import ADDRESS_TYPE
 from hashfleet.errors import (
     ChainError,
     ChainUnavailable,
@@ -281,7 +283,9 @@ class Service:
         except ChainError as error:
             event = WorkNotRead(self._clock(), command.job_id, Trouble.UNAVAILABLE, str(error))
         else:
-            event = WorkRead(self._clock(), command.job_id, reading.work, reading.depends_on, reading.clock)
+            # Whoever takes the signing key's rights away touches the key, not the work.
+            depends_on = reading.depends_on | {permissions_on(f"{ADDRESS_TYPE}-{self._key.address}")}
+            event = WorkRead(self._clock(), command.job_id, reading.work, depends_on, reading.clock)
         await self.apply(event)
 
     async def _take_outcome(self, outcome: Outcome) -> None:

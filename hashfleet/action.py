@@ -23,7 +23,7 @@ MAX_HEIGHT = 2**31 - 1
 MAX_RANGE = 2**31 - 1
 
 # The number before the dash of an object id, as the chain numbers its object types.
-PLAYER_TYPE, PLANET_TYPE, STRUCT_TYPE, FLEET_TYPE = 1, 2, 5, 9
+PLAYER_TYPE, PLANET_TYPE, STRUCT_TYPE, ADDRESS_TYPE, FLEET_TYPE = 1, 2, 5, 8, 9
 _TYPE_NAMES = {PLAYER_TYPE: "player", PLANET_TYPE: "planet", STRUCT_TYPE: "struct", FLEET_TYPE: "fleet"}
 _OBJECT_ID = re.compile(r"([0-9]{1,2})-(0|[1-9][0-9]{0,19})", re.ASCII)
 

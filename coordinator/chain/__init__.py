@@ -10,5 +10,6 @@ May know core's types and `hashfleet`; knows no key, no job, no store and no doo
     permissions.py      which bits a signing key needs; pure
     versions.py         what differs between chain versions; pure
     node_connection.py  one gRPC channel: time limits, and status codes -> our errors
-    cometbft.py         CometBFT's WebSocket feed and /status
+    cometbft.py         CometBFT's WebSocket feed, /status and /block_results
+    block_events.py     events of a block -> the objects that it changed; pure
 """

@@ -16,8 +16,8 @@ class Block:
     height: int
     #: Header time, Unix seconds.
     time: float
-    #: Ids of the objects that the chain's events say changed since the block that was reported before this one; None
-    #: if that is not known (polled, or blocks were missed), so that any may have changed.
+    #: Ids of the objects that the chain's events say changed since the block that was reported before this one (and
+    #: ``1-7@`` where permissions on 1-7 did); None if that is not known, so that any may have changed.
     touched: frozenset[str] | None = None
 
 
@@ -26,7 +26,9 @@ class WorkReading:
     """A puzzle as committed, and what it hangs on."""
 
     work: Work
-    #: Ids of the objects whose change can move, end or pause the work: its struct or fleet, planet, players.
+    #: What a block has to touch (`Block.touched`) to move, end or pause the work: its struct or fleet, the planet, the
+    #: player whose ore it takes; and ``1-7@``, the permissions on its owner. Not the owner as such: whatever a player
+    #: does touches the player, and hardly any of it concerns this work.
     depends_on: frozenset[str]
     #: Name of the clock that a success resets, where several works share one ("2-9/MINE" from v0.21 on); else empty.
     clock: str = ""

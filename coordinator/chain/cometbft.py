@@ -1,4 +1,4 @@
-"""CometBFT's own RPC: the push feed of new blocks over ``/websocket``, and ``/status``.
+"""CometBFT's own RPC: the push feed of new blocks over ``/websocket``, ``/status`` and ``/block_results``.
 
 Only committed heights come from here: a NewBlock event is fired after the commit. The nesting of the event's value
 differs between builds, so the header is searched for (nearest to the surface first) instead of read at a fixed path:
@@ -22,6 +22,7 @@ import httpx2
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
+from coordinator.chain.block_events import touched_in_event, touched_in_results
 from coordinator.chain.client import Block
 from hashfleet.action import MAX_HEIGHT
 from hashfleet.errors import BadChainAnswer, ChainUnavailable, InvalidInput
@@ -91,12 +92,15 @@ def parse_height(text: object) -> int | None:
 
 
 def block_in_event(message: object, chain_id: str) -> Block | None:
-    """The block that a decoded event announces, or None if no whole header of this chain is found in it."""
+    """The block that a decoded event announces, or None if no whole header of this chain is found in it.
+
+    Its `touched` is what this one block changed.
+    """
     for header in _headers(message):
         height, time = parse_height(header.get("height")), parse_time(header.get("time"))
         if height is None or time is None:
             continue
-        return Block(height, time) if header.get("chain_id") == chain_id else None
+        return Block(height, time, touched_in_event(message)) if header.get("chain_id") == chain_id else None
     return None
 
 
@@ -187,24 +191,48 @@ async def close(socket: ClientConnection) -> None:
 async def status(client: httpx2.AsyncClient, urls: RpcUrls, timeout: float) -> tuple[str, Block]:
     """Chain id and last committed block, from ``/status``. Raises ChainUnavailable, BadChainAnswer."""
     where = f"the chain's RPC at {urls.shown}"
-    try:
-        async with asyncio.timeout(timeout), client.stream("GET", f"{urls.http}/status", timeout=timeout) as response:
-            data = bytearray()
-            async for part in response.aiter_bytes():
-                data += part
-                if len(data) > _MAX_STATUS_BYTES:
-                    raise BadChainAnswer(f"{where} answers with more than {_MAX_STATUS_BYTES} bytes")
-    except (httpx2.HTTPError, OSError, TimeoutError) as error:
-        raise ChainUnavailable(f"{where} does not answer within {timeout:g} s ({_told(error)})") from error
-    if response.status_code != 200:
-        raise ChainUnavailable(f"{where} answers with HTTP status {response.status_code}")
-    result = _member(decode(bytes(data)), "result")
+    code, answer = await _get(client, urls, "/status", timeout, _MAX_STATUS_BYTES)
+    if code != 200:
+        raise ChainUnavailable(f"{where} answers with HTTP status {code}")
+    result = _member(answer, "result")
     network = _member(_member(result, "node_info"), "network")
     sync = _member(result, "sync_info")
     height, time = parse_height(_member(sync, "latest_block_height")), parse_time(_member(sync, "latest_block_time"))
     if not isinstance(network, str) or height is None or time is None:
         raise BadChainAnswer(f"{where} lacks the network, the height or the time of the latest block")
     return network, Block(height, time)
+
+
+async def block_results(
+    client: httpx2.AsyncClient, urls: RpcUrls, height: int, timeout: float
+) -> frozenset[str] | None:
+    """What the block of this height changed, from ``/block_results``; None if the answer cannot be read whole.
+
+    Raises ChainUnavailable, and BadChainAnswer if the node answers but does not have these results (any more).
+    """
+    code, answer = await _get(client, urls, f"/block_results?height={height}", timeout, _MAX_EVENT_BYTES)
+    result = _member(answer, "result")
+    if code != 200 or result is None:
+        told = ascii(_member(answer, "error"))[:200]
+        raise BadChainAnswer(f"the chain's RPC at {urls.shown} has no results of block {height} ({code}, {told})")
+    return touched_in_results(result, height)
+
+
+async def _get(
+    client: httpx2.AsyncClient, urls: RpcUrls, path: str, timeout: float, max_bytes: int
+) -> tuple[int, object]:
+    """HTTP status and decoded body. Raises ChainUnavailable, BadChainAnswer."""
+    where = f"the chain's RPC at {urls.shown}"
+    try:
+        async with asyncio.timeout(timeout), client.stream("GET", f"{urls.http}{path}", timeout=timeout) as response:
+            data = bytearray()
+            async for part in response.aiter_bytes():
+                data += part
+                if len(data) > max_bytes:
+                    raise BadChainAnswer(f"{where} answers with more than {max_bytes} bytes")
+    except (httpx2.HTTPError, OSError, TimeoutError) as error:
+        raise ChainUnavailable(f"{where} does not answer within {timeout:g} s ({_told(error)})") from error
+    return response.status_code, decode(bytes(data))
 
 
 def _member(value: object, name: str) -> object:

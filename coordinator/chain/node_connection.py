@@ -98,6 +98,10 @@ class HeightWitness:
         """False if two answers are known to stem from different heights."""
         return len(self._heights) <= 1
 
+    def before(self, height: int) -> bool:
+        """True if an answer is known to stem from an earlier height than this."""
+        return any(told < height for told in self._heights)
+
 
 class NodeConnection:
     """A channel and the one way to call through it."""

@@ -17,12 +17,14 @@ import logging
 import random
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
 from typing import Final, NoReturn, TypeVar
 
 import httpx2
 from websockets.asyncio.client import ClientConnection
 
 from coordinator.chain import cometbft, object_state
+from coordinator.chain.block_events import permissions_on
 from coordinator.chain.client import Account, Block, TxAnswer, WorkReading
 from coordinator.chain.node_connection import AlreadyKnown, HeightWitness, NodeConnection, NotServed, parse_target
 from coordinator.chain.permissions import check_delegation, permission_id, signer_player
@@ -63,6 +65,14 @@ MAX_TX_BYTES: Final = 1_048_576
 _FACTS_SECONDS: Final = 30.0
 #: How often a reading is taken again because a block came in between; at 6 s a block once is rare.
 _READINGS: Final = 3
+_READ_AGAIN_SECONDS: Final = 0.05
+#: Missed blocks whose results are asked for at most; after a longer gap any object may have changed.
+_MAX_MISSED: Final = 50
+#: Limit of asking for the results of the blocks missed, all of them together, in seconds: the block waits meanwhile.
+_RESULTS_SECONDS: Final = 2.0
+_RESULTS_AT_ONCE: Final = 5
+#: How long an RPC that gave no results in time is not asked for any, in seconds.
+_RESULTS_PAUSE: Final = 10.0
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 _MAX_LOG_CHARACTERS: Final = 4096
@@ -84,9 +94,15 @@ _T = TypeVar("_T")
 class _Reading(HeightWitness):
     """One reading of several queries: the heights it was taken at, and the objects that it hangs on."""
 
-    def __init__(self) -> None:
+    def __init__(self, newest: int) -> None:
         super().__init__()
+        self._newest = newest
         self.depends_on: set[str] = set()
+
+    @property
+    def usable(self) -> bool:
+        """False if answers are known to be of different heights, or older than the newest block."""
+        return self.consistent and not self.before(self._newest)
 
 
 class StructsdClient:
@@ -129,6 +145,10 @@ class StructsdClient:
         self._closed = asyncio.Event()
         #: Subscriptions that are open, to be closed with the client.
         self._sockets: set[ClientConnection] = set()
+        #: Height of the newest block that was passed on; nothing older is read after it.
+        self._newest = 0
+        #: Time until which the RPC is not asked for results of blocks.
+        self._results_not_before = 0.0
         #: True while polling fails, so that an outage is logged once.
         self._outage = False
         #: Time until which it holds, and version and rules of the node.
@@ -209,8 +229,45 @@ class StructsdClient:
         async with contextlib.aclosing(self._sightings()) as sightings:
             async for block in sightings:
                 if block.height > newest:
+                    touched = await self._touched_since(newest, block)
                     newest = block.height
-                    yield block
+                    self._newest = max(self._newest, newest)
+                    yield replace(block, touched=touched)
+
+    async def _touched_since(self, before: int, block: Block) -> frozenset[str] | None:
+        """What changed after height `before` until this block; None if that cannot be found out quickly.
+
+        A sighted block brings what itself changed, if anything did tell it. The results of the others are asked for.
+        """
+        unknown = [*range(before + 1, block.height), *([block.height] if block.touched is None else [])]
+        if before == 0 or len(unknown) > _MAX_MISSED:
+            return None
+        touched = block.touched or frozenset()
+        if not unknown:
+            return touched
+        if self._urls is None or self._http is None or self._closed.is_set():
+            return None
+        if self._now() < self._results_not_before:
+            return None
+        limit = min(self._timeout, _RESULTS_SECONDS)
+        try:
+            async with asyncio.timeout(limit):
+                for first in range(0, len(unknown), _RESULTS_AT_ONCE):
+                    some = unknown[first : first + _RESULTS_AT_ONCE]
+                    asked = (cometbft.block_results(self._http, self._urls, height, limit) for height in some)
+                    for told in await asyncio.gather(*asked):
+                        if told is None:
+                            return None
+                        touched |= told
+        except (ChainUnavailable, TimeoutError) as error:
+            # Blocks must not be held up again and again by an RPC that is slow or away.
+            self._results_not_before = self._now() + _RESULTS_PAUSE
+            logger.debug("What block %d changed is not known: %s", block.height, error)
+            return None
+        except BadChainAnswer as error:
+            logger.debug("What block %d changed is not known: %s", block.height, error)
+            return None
+        return touched
 
     async def _sightings(self) -> AsyncGenerator[Block, None]:
         """Blocks as they are seen, in any order: subscribed to if possible, polled in between."""
@@ -317,7 +374,7 @@ class StructsdClient:
     async def _read_struct_work(self, action: Action, struct_id: str, reading: _Reading) -> WorkReading:
         reading.depends_on.add(struct_id)
         struct = await self._struct(struct_id, reading)
-        reading.depends_on.add(struct.owner)
+        reading.depends_on.add(permissions_on(struct.owner))
         if action is Action.BUILD:
             work = object_state.build_work(struct, await self._type_ranges(struct.type))
             return WorkReading(work, frozenset(reading.depends_on))
@@ -326,7 +383,11 @@ class StructsdClient:
         ranges = await self._type_ranges(struct.type)
         version, rules = await self._chain_rules()
         planet = await self._planet(planet_id, reading)
-        ore = planet.ore if action is Action.MINE else await self._stored_ore(struct.owner, reading)
+        if action is Action.MINE:
+            ore = planet.ore
+        else:
+            reading.depends_on.add(struct.owner)
+            ore = await self._stored_ore(struct.owner, reading)
         if rules.planet_clocks:
             anchor = await self._planet_clock(action, planet, version, reading)
         else:
@@ -339,31 +400,35 @@ class StructsdClient:
         reading.depends_on.add(fleet_id)
         fleet = await self._fleet(fleet_id, reading)
         # Where a fleet stands counts even if it cannot raid there yet: the planet's queue may move up.
-        reading.depends_on |= {fleet.owner, *([fleet.planet_id] if fleet.planet_id else [])}
+        reading.depends_on |= {permissions_on(fleet.owner), *([fleet.planet_id] if fleet.planet_id else [])}
         planet = await self._planet(object_state.raid_planet(fleet), reading)
-        if planet.owner:
-            reading.depends_on.add(planet.owner)
         _, rules = await self._chain_rules()
         return WorkReading(object_state.raid_work(fleet, planet, rules), frozenset(reading.depends_on))
 
     async def _at_one_height(self, read: Callable[[_Reading], Awaitable[_T]], what: str) -> _T:
-        """Read until all answers of a reading stem from one height, at most `_READINGS` times."""
-        for _ in range(_READINGS):
-            reading = _Reading()
+        """Read until all answers of a reading stem from one height, at most `_READINGS` times.
+
+        That height may not be below the newest block that was passed on: whoever reads because of that block would
+        take the state before it for the one after it.
+        """
+        for attempt in range(_READINGS):
+            if attempt:
+                await asyncio.sleep(_READ_AGAIN_SECONDS)
+            reading = _Reading(self._newest)
             try:
                 result = await read(reading)
             except (WorkGone, WorkPaused) as error:
-                if reading.consistent:
+                if reading.usable:
                     error.depends_on = frozenset(reading.depends_on)
                     raise
             except BadChainAnswer:
-                if reading.consistent:
+                if reading.usable:
                     raise
             else:
-                if reading.consistent:
+                if reading.usable:
                     return result
         raise ChainUnavailable(
-            f"the node {self._target.host_and_port} answers about {what} from changing heights; try again"
+            f"the node {self._target.host_and_port} answers about {what} from changing or old heights; try again"
         )
 
     async def _planet_clock(

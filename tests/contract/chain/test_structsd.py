@@ -308,7 +308,7 @@ async def test_a_node_whose_answers_never_agree_on_a_height_is_unavailable(chain
         chain.node.height += 1
 
     chain.node.before["Planet"] = commit_a_block
-    with pytest.raises(ChainUnavailable, match="changing heights"):
+    with pytest.raises(ChainUnavailable, match="changing or old heights"):
         await client.read_work(Action.RAID, "9-3")
 
 
@@ -403,11 +403,10 @@ async def test_struct_types_and_version_are_asked_once_for_many_readings(chain: 
 
 async def test_a_reading_names_the_objects_that_the_work_hangs_on(chain: Any) -> None:
     client = await chain.connected()
-    assert (await client.read_work(Action.BUILD, "5-28")).depends_on == {"5-28", "1-7"}
-    assert (await client.read_work(Action.MINE, "5-14")).depends_on == {"5-14", "1-7", "2-9"}
-    assert (await client.read_work(Action.REFINE, "5-14")).depends_on == {"5-14", "1-7", "2-9"}
-    chain.node.planet.owner = "1-7"
-    assert (await client.read_work(Action.RAID, "9-3")).depends_on == {"9-3", "1-3", "2-9", "1-7"}
+    assert (await client.read_work(Action.BUILD, "5-28")).depends_on == {"5-28", "1-7@"}
+    assert (await client.read_work(Action.MINE, "5-14")).depends_on == {"5-14", "1-7@", "2-9"}
+    assert (await client.read_work(Action.REFINE, "5-14")).depends_on == {"5-14", "1-7@", "2-9", "1-7"}
+    assert (await client.read_work(Action.RAID, "9-3")).depends_on == {"9-3", "1-3@", "2-9"}
 
 
 async def test_a_clock_of_the_planet_is_named_from_v21_on(chain: Any, peaceful_v21: Any) -> None:
@@ -427,12 +426,12 @@ async def test_a_pause_tells_whose_change_can_end_it(chain: Any) -> None:
     chain.node.fleets["9-3"].locationListForward = "9-4"
     with pytest.raises(WorkPaused) as behind:
         await client.read_work(Action.RAID, "9-3")
-    assert behind.value.depends_on == {"9-3", "1-3", "2-9"}
+    assert behind.value.depends_on == {"9-3", "1-3@", "2-9"}
     chain.node.structs["5-14"].structAttributes.status &= ~4
     chain.node.structs["5-14"].structAttributes.isOnline = False
     with pytest.raises(WorkPaused) as offline:
         await client.read_work(Action.MINE, "5-14")
-    assert offline.value.depends_on >= {"5-14", "1-7"}
+    assert offline.value.depends_on == {"5-14", "1-7@"}
 
 
 async def test_hundreds_of_readings_at_once_all_get_their_answer(chain: Any) -> None:
