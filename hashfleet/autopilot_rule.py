@@ -26,7 +26,7 @@ class AutopilotRule:
     start_mode: StartMode = StartMode.BALANCED
     mode: Mode = Mode.SUBMIT
     weight: int = 1
-    #: Unfinished jobs that the player may have for the rule to add another, whoever asked for them; None for any number.
+    #: Unfinished jobs that the player may have for the rule to add another, whoever asked for them; None for no limit.
     max_jobs: int | None = None
     #: False keeps the rule without serving the player.
     enabled: bool = True
