@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -239,6 +240,9 @@ class ScriptedRpc:
         self.network = node.chain_id
         self.port = 0
         self.refuse = False
+        #: Height -> structs that changed there, as /block_results tells it; other heights it does not have.
+        self.results: dict[int, tuple[str, ...]] = {}
+        self.results_asked: list[int] = []
         self.connections: set[ServerConnection] = set()
         self.subscriptions = 0
         self.subscribed = asyncio.Condition()
@@ -255,12 +259,23 @@ class ScriptedRpc:
             self._server = None
 
     def _status(self, connection: ServerConnection, request: Request) -> Response | None:
+        if found := re.fullmatch(r"/block_results\?height=([0-9]+)", request.path):
+            return self._block_results(connection, int(found[1]))
         if request.path != "/status":
             return None
         block = {"latest_block_height": str(self.node.height), "latest_block_time": rfc3339(self.node.height)}
         return connection.respond(
             HTTPStatus.OK, json.dumps({"result": {"node_info": {"network": self.network}, "sync_info": block}})
         )
+
+    def _block_results(self, connection: ServerConnection, height: int) -> Response:
+        self.results_asked.append(height)
+        if height not in self.results:
+            error = {"code": -32603, "message": "Internal error", "data": "could not find results for height"}
+            return connection.respond(HTTPStatus.INTERNAL_SERVER_ERROR, json.dumps({"error": error}))
+        events = [struct_event(struct_id) for struct_id in self.results[height]]
+        result = {"height": str(height), "txs_results": None, "finalize_block_events": events}
+        return connection.respond(HTTPStatus.OK, json.dumps({"result": result}))
 
     async def _talk(self, connection: ServerConnection) -> None:
         asked = json.loads(await connection.recv())
@@ -280,11 +295,16 @@ class ScriptedRpc:
         async with asyncio.timeout(20), self.subscribed:
             await self.subscribed.wait_for(lambda: self.subscriptions >= count)
 
-    async def announce(self, height: int, **changes: Any) -> None:
-        """Commit a block and send the event of it."""
+    async def announce(self, height: int, touched: tuple[str, ...] | None = (), **changes: Any) -> None:
+        """Commit a block and send the event of it, with the structs that it changed; None leaves the results out."""
         self.node.height = max(self.node.height, height)
         header = {"chain_id": self.node.chain_id, "height": str(height), "time": rfc3339(height), **changes}
-        await self.send({"block": {"header": header, "last_commit": {"height": str(height - 1)}}})
+        value: dict[str, Any] = {
+            "block": {"header": header, "data": {"txs": None}, "last_commit": {"height": str(height - 1)}}
+        }
+        if touched is not None:
+            value["result_finalize_block"] = {"events": [struct_event(struct_id) for struct_id in touched]}
+        await self.send(value)
 
     async def send(self, value: object) -> None:
         event = {"id": 1, "result": {"data": {"type": "tendermint/event/NewBlock", "value": value}, "events": {}}}
@@ -295,6 +315,13 @@ class ScriptedRpc:
         """Lose every connection, without a closing handshake."""
         for connection in list(self.connections):
             connection.transport.abort()
+
+
+def struct_event(struct_id: str) -> dict[str, Any]:
+    """The event of a struct's status, in CometBFT's JSON."""
+    value = json.dumps({"attributeId": f"1-{struct_id}", "value": "7"})
+    attribute = {"key": "structAttributeRecord", "value": value, "index": True}
+    return {"type": "structs.structs.EventStructAttribute", "attributes": [attribute]}
 
 
 def rfc3339(height: int) -> str:

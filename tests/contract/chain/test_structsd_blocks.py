@@ -10,6 +10,8 @@ import grpc
 import pytest
 
 from coordinator.chain.client import Block
+from hashfleet.action import Action
+from hashfleet.errors import ChainUnavailable
 
 
 async def upcoming(blocks: Any) -> int:
@@ -32,7 +34,7 @@ async def test_an_announced_block_arrives_with_its_time_and_without_a_poll(chain
         await upcoming(blocks)
         polls = chain.node.calls.count("GetLatestBlock")
         await chain.rpc.announce(1310001)
-        assert await anext(blocks) == Block(1310001, 1_776_420_672 + 1310001)
+        assert await anext(blocks) == Block(1310001, 1_776_420_672 + 1310001, frozenset())
         assert chain.node.calls.count("GetLatestBlock") == polls
 
 
@@ -185,3 +187,114 @@ async def test_leaving_the_blocks_closes_the_subscription(chain: Any) -> None:
         (connection,) = chain.rpc.connections
     async with asyncio.timeout(20):
         await connection.wait_closed()
+
+
+# What changed
+
+
+async def touched(blocks: Any) -> frozenset[str] | None:
+    async with asyncio.timeout(20):
+        block: Block = await anext(blocks)
+    return block.touched
+
+
+async def test_the_first_block_may_have_changed_anything(chain: Any) -> None:
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        assert await touched(blocks) is None
+    assert chain.rpc.results_asked == []
+
+
+async def test_an_announced_block_tells_what_it_changed_without_a_query(chain: Any) -> None:
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        await chain.rpc.announce(1310001, ("5-14", "5-28"))
+        await chain.rpc.announce(1310002)
+        assert await touched(blocks) == {"5-14", "5-28"}
+        assert await touched(blocks) == frozenset()
+    assert chain.rpc.results_asked == []
+
+
+async def test_results_that_an_event_leaves_out_are_asked_for_once(chain: Any) -> None:
+    chain.rpc.results = {1310001: ("5-14",)}
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        await chain.rpc.announce(1310001, None)
+        assert await touched(blocks) == {"5-14"}
+    assert chain.rpc.results_asked == [1310001]
+
+
+async def test_a_gap_is_filled_with_what_the_missed_blocks_changed(chain: Any) -> None:
+    chain.rpc.results = {height: (f"5-{height}",) for height in range(1310001, 1310013)}
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        await chain.rpc.announce(1310013, ("5-14",))
+        assert await touched(blocks) == {"5-14", *(f"5-{height}" for height in range(1310001, 1310013))}
+    assert sorted(chain.rpc.results_asked) == list(range(1310001, 1310013))
+
+
+async def test_after_a_long_gap_anything_may_have_changed_and_nothing_is_asked(chain: Any) -> None:
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        await chain.rpc.announce(1310060, ("5-14",))
+        assert await touched(blocks) is None
+    assert chain.rpc.results_asked == []
+
+
+async def test_a_block_whose_results_the_node_lacks_may_have_changed_anything(chain: Any) -> None:
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        await chain.rpc.announce(1310002, ("5-14",))
+        assert await touched(blocks) is None
+        await chain.rpc.announce(1310003, ("5-14",))
+        assert await touched(blocks) == {"5-14"}
+
+
+async def test_a_polled_block_tells_what_it_changed_if_the_rpc_knows(chain: Any) -> None:
+    chain.rpc.refuse = True
+    chain.rpc.results = {1310001: ("5-14",), 1310002: ("5-28",)}
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        chain.node.height = 1310002
+        assert await touched(blocks) == {"5-14", "5-28"}
+
+
+async def test_without_an_rpc_a_polled_block_may_have_changed_anything(chain: Any) -> None:
+    client = await chain.connected()
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        chain.node.height = 1310001
+        assert await touched(blocks) is None
+
+
+async def test_an_rpc_that_does_not_answer_holds_up_one_block_only(chain: Any) -> None:
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        await chain.rpc.stop()
+        chain.node.height = 1310001
+        assert await touched(blocks) is None
+        await chain.rpc.start()
+        chain.rpc.refuse = True
+        chain.node.height = 1310002
+        assert await touched(blocks) is None
+    assert chain.rpc.results_asked == []
+
+
+async def test_nothing_is_read_from_before_the_newest_block(chain: Any) -> None:
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        await chain.rpc.announce(1310001)
+        await upcoming(blocks)
+        chain.node.height = 1310000
+        with pytest.raises(ChainUnavailable, match="old heights"):
+            await client.read_work(Action.BUILD, "5-28")
+        chain.node.height = 1310001
+        assert (await client.read_work(Action.BUILD, "5-28")).work.anchor == 1283950
