@@ -47,7 +47,7 @@ from coordinator.core.machine import Machine
 from coordinator.core.roster import Worker
 from coordinator.core.view import JobView, view_job
 from coordinator.idempotency import KeysInHand, check_same
-from coordinator.store.protocol import JobFilter, KeyedRequest, Store, StoreError
+from coordinator.store.protocol import JobFilter, KeyedRequest, Store, StoreDamaged, StoreError
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import Lane, Submission
 from coordinator.submission.outcome import Outcome, outcome_event
@@ -241,11 +241,13 @@ class Service:
                     done.set_result(answer)
 
     async def _save(self, jobs: list[Job], keyed: list[KeyedRequest]) -> None:
-        """Store, however long it takes: until it is stored nothing is acted upon."""
+        """Store, however long it takes: until it is stored nothing is acted upon. Raises StoreDamaged."""
         pause = _FIRST_PAUSE
         while True:
             try:
                 return await self._store.save_jobs(jobs, keyed)
+            except StoreDamaged:
+                raise  # it would never be stored: a person has to act
             except StoreError as error:
                 logger.error("The store does not take %d jobs: %s. Nothing goes on until it does.", len(jobs), error)
             await asyncio.sleep(pause)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from coordinator.chain.client import Account, ChainClient, TxAnswer
-from coordinator.store.protocol import LiveAttemptExists, Store, StoreError
+from coordinator.store.protocol import LiveAttemptExists, Store, StoreDamaged, StoreError
 from coordinator.submission.attempt import Attempt, AttemptState
 from coordinator.submission.decision import (
     MAX_IN_FLIGHT,
@@ -205,6 +205,8 @@ class Lane:
             except KeyProblem as error:
                 logger.error("The lane of %s cannot sign: %s", self._key.address, error)
                 await self._pause_all(str(error))
+            except StoreDamaged:
+                raise  # what the ledger says cannot be relied upon
             except StoreError as error:
                 logger.error("The lane of %s sends nothing while the ledger fails: %s", self._key.address, error)
 
