@@ -26,6 +26,7 @@ from hashfleet.client import FINAL_STATES, FleetClient, state_name
 from hashfleet.difficulty import MAX_DIFFICULTY, first_age
 from hashfleet.engine import EngineKind, HashEngine
 from hashfleet.errors import HashfleetError
+from hashfleet.job_request import JobRequest
 from hashfleet.rpc.hashfleet.v1 import job_pb2
 
 logger = logging.getLogger(__name__)
@@ -71,10 +72,10 @@ def booked_rate(bookings: Sequence[Booking]) -> float:
 
 def hardest_zeros(rate: float) -> int:
     """The hardest refining that a fleet of this rate hashes rather than waiting for it to become easier."""
-    height = 10**6
+    height, pace = 10**6, Pace(rate / _RATE_MARGIN, ASSUMED_BLOCK_SECONDS)
     for zeros in range(MAX_DIFFICULTY - 1, 1, -1):
         work = Work(Action.REFINE, "5-1", height + 1 - first_age(zeros, REFINE_RANGE), REFINE_RANGE)
-        if start_height(work, height, Pace(rate / _RATE_MARGIN, ASSUMED_BLOCK_SECONDS)) == height:
+        if start_height(JobRequest(work.action, work.object_id, "1-1"), work, height, pace) == height:
             return zeros
     return 1
 

@@ -241,7 +241,7 @@ def _wait_or_run(state: State, out: Outbox, entry: Entry, now: float) -> None:
     assert state.head is not None
     assert entry.job.work is not None
     height = state.head.height
-    starts = start_height(entry.job.work, height, state.pace)
+    starts = start_height(entry.job.request, entry.job.work, height, state.pace)
     if starts > height:
         if (entry.job.state, entry.job.start_height, entry.job.error) != (JobState.WAITING, starts, None):
             job = replace(entry.job, state=JobState.WAITING, start_height=starts, error=None)
@@ -302,7 +302,7 @@ def _replan_waiting(state: State, out: Outbox, now: float) -> None:
         job = entry.job
         if job.state is not JobState.WAITING or job.work is None or not entry.checked:
             continue
-        starts = start_height(job.work, state.head.height, pace)
+        starts = start_height(job.request, job.work, state.head.height, pace)
         if job.start_height is None or starts < job.start_height:
             starts = max(starts, state.head.height + 1)  # the look at the chain comes with the next block
             set_job(state, out, entry, replace(job, start_height=starts), now)

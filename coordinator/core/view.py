@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coordinator.core.job import Job, JobState
-from coordinator.core.schedule import Pace, age, expected_height, expected_seconds, zeros_needed
+from coordinator.core.schedule import Eta, Pace, age, chance_done, expected_block, finish, zeros_needed
 from coordinator.core.state import Entry, State
 
 
@@ -33,6 +33,8 @@ class Progress:
     expected_block: int | None
     #: Workers that hold a lease of the job.
     workers: int
+    #: Chance, 0 to 1, that this many hashes find what is asked now. Never falls while anchor and range stay.
+    fraction: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class JobView:
     current_difficulty: int | None = None
     waiting: Waiting | None = None
     progress: Progress | None = None
+    #: When the proof is expected; while waiting and running, if the fleet has a rate.
+    eta: Eta | None = None
 
 
 def view_job(state: State, job: Job) -> JobView:
@@ -53,31 +57,46 @@ def view_job(state: State, job: Job) -> JobView:
         return JobView(job)
     height = state.head.height
     entry = state.entries.get(job.job_id)
-    progress = None
+    eta, progress = None, None
     if job.state is JobState.RUNNING and entry is not None:
-        progress = _progress(state, entry, height)
+        eta = finish(job.work, height, _pace_of(state, entry), best=_best_zeros(job))
+        progress = _progress(state, entry, height, eta)
     elif job.found is not None or job.hashes:
-        progress = Progress(job.hashes, 0.0, None, None, 0)
+        fraction = 1.0 if job.found is not None else chance_done(job.work, height, job.hashes)
+        progress = Progress(job.hashes, 0.0, None, None, 0, fraction)
+    if job.state is JobState.WAITING:
+        eta = finish(job.work, height, state.pace, best=_best_zeros(job), starts=job.start_height)
     return JobView(
         job,
         current_age=age(job.work, height),
         current_difficulty=zeros_needed(job.work, height),
         waiting=_waiting(state, job, height) if job.state is JobState.WAITING else None,
         progress=progress,
+        eta=eta,
     )
 
 
-def _progress(state: State, entry: Entry, height: int) -> Progress:
-    assert entry.job.work is not None
+def _best_zeros(job: Job) -> int:
+    return job.best.proof.zeros if job.best is not None else 0
+
+
+def _pace_of(state: State, entry: Entry) -> Pace:
+    """How fast a running job is hashed: as its devices report, else by an even share of the fleet among ripe jobs."""
+    rate = sum(state.leases[lease_id].rate for lease_id in entry.leases)
+    return Pace(rate or state.pace.rate / max(1, len(state.ripe)), state.block_seconds)
+
+
+def _progress(state: State, entry: Entry, height: int, eta: Eta | None) -> Progress:
+    job = entry.job
+    assert job.work is not None
     leases = [state.leases[lease_id] for lease_id in entry.leases]
-    pace = Pace(sum(lease.rate for lease in leases), state.block_seconds)
-    seconds = expected_seconds(entry.job.work, height, pace)
     return Progress(
-        hashes=entry.job.hashes,
-        hash_rate=pace.rate,
-        eta_seconds=seconds,
-        expected_block=None if seconds is None else expected_height(height, seconds, pace),
+        hashes=job.hashes,
+        hash_rate=sum(lease.rate for lease in leases),
+        eta_seconds=None if eta is None else eta.seconds,
+        expected_block=None if eta is None else expected_block(height, eta.seconds, state.pace),
         workers=len({lease.worker_id for lease in leases}),
+        fraction=chance_done(job.work, height, job.hashes),
     )
 
 
