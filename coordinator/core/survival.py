@@ -22,6 +22,10 @@ from functools import lru_cache
 from hashfleet.difficulty import MAX_DIFFICULTY, first_age
 
 
+#: exp(-_OVER) is nothing beside 1.
+_OVER = 60.0
+
+
 @lru_cache(maxsize=4096)
 def falls(difficulty_range: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The steps of the schedule: the committed ages at which they begin, from 0, and the zeros then asked."""
@@ -71,6 +75,8 @@ def hashing_blocks(difficulty_range: int, start: int, power: float, end: float =
         mean = 16.0**zeros / power if power else math.inf
         if mean == math.inf:
             total += ends - begins
+        elif begins - start > _OVER * mean:
+            break
         else:
             total += mean * math.exp(-(begins - start) / mean) * -math.expm1(-(ends - begins) / mean)
     return total
