@@ -87,6 +87,14 @@ class ChainClient(Protocol):
         """
         ...
 
+    async def outstanding_work(self, player_id: str) -> list[tuple[Action, str]]:
+        """What `read_work` would find open now for this player: builds, mines, refines, and the raid of the fleet.
+
+        From one height, in the order in which the chain lists the structs, the raid last. Raises WorkGone if there is
+        no such player, BadChainAnswer, ChainUnavailable.
+        """
+        ...
+
     async def check_signer(self, address: str, action: Action, object_id: str) -> None:
         """Raise KeyProblem if the address is not registered or lacks the permission bit of this action."""
         ...

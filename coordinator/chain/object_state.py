@@ -20,13 +20,16 @@ whether the owner has enough power. The chain then answers with structs 1201, wh
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from coordinator.chain.versions import ChainRules
-from hashfleet.action import FLEET_TYPE, PLANET_TYPE, PLAYER_TYPE, Action, Work, check_object_id
+from hashfleet.action import FLEET_TYPE, PLANET_TYPE, PLAYER_TYPE, STRUCT_TYPE, Action, Work, check_object_id
 from hashfleet.errors import BadChainAnswer, InvalidInput, WorkGone, WorkPaused
 from hashfleet.rpc.structs.structs import query_pb2, types_pb2
+
+#: Structs that one player may have; the chain gives each planet and fleet 16 slots.
+MAX_STRUCTS = 4096
 
 
 class StructStatus(enum.IntFlag):
@@ -81,6 +84,8 @@ class PlanetState:
     shield: int
     #: Height, 0 when the raid clock does not run.
     raid_anchor: int
+    #: Its slots as told: struct ids, unchecked, and empty texts; see `check_structs`.
+    structs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,20 @@ class FleetState:
     planet_id: str | None
     #: Fleet before it in the queue; empty if it is first.
     behind: str
+    #: Its Command Ship and its slots as told: struct ids, unchecked, and empty texts; see `check_structs`.
+    structs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlayerState:
+    """A player as committed."""
+
+    id: str
+    #: Home planet; None before the first one is explored.
+    planet_id: str | None
+    fleet_id: str | None
+    #: Units of ore stored: what a refinery takes.
+    ore: int
 
 
 # Answers to values
@@ -158,6 +177,7 @@ def planet_state(answer: query_pb2.QueryGetPlanetResponse, asked: str) -> Planet
         queue_head=_checked_id(head, FLEET_TYPE, f"the first fleet at planet {asked}") if head else "",
         shield=answer.planetAttributes.planetaryShield,
         raid_anchor=answer.planetAttributes.blockStartRaid,
+        structs=_slots(answer.Planet),
     )
 
 
@@ -174,6 +194,7 @@ def fleet_state(answer: query_pb2.QueryGetFleetResponse, asked: str) -> FleetSta
         away=fleet.status == types_pb2.away,
         planet_id=_planet_of(fleet.locationType, fleet.locationId, f"fleet {asked}"),
         behind=_checked_id(behind, FLEET_TYPE, f"the fleet before fleet {asked}") if behind else "",
+        structs=(fleet.commandStruct, *_slots(fleet)),
     )
 
 
@@ -185,7 +206,35 @@ def stored_ore(answer: query_pb2.QueryGetPlayerResponse, asked: str) -> int:
     return answer.gridAttributes.ore
 
 
+def player_state(answer: query_pb2.QueryGetPlayerResponse, asked: str) -> PlayerState:
+    """The player of an answer. Raises BadChainAnswer."""
+    ore = stored_ore(answer, asked)
+    planet_id, fleet_id = answer.Player.planetId, answer.Player.fleetId
+    return PlayerState(
+        id=asked,
+        planet_id=_checked_id(planet_id, PLANET_TYPE, f"the planet of player {asked}") if planet_id else None,
+        fleet_id=_checked_id(fleet_id, FLEET_TYPE, f"the fleet of player {asked}") if fleet_id else None,
+        ore=ore,
+    )
+
+
+def check_structs(listed: Iterable[str], owner: str) -> list[str]:
+    """What a player's planet and fleet list: each struct once, free slots (empty texts) left out. Raises BadChainAnswer."""
+    found = list(dict.fromkeys(struct_id for struct_id in listed if struct_id))
+    if len(found) > MAX_STRUCTS:
+        raise BadChainAnswer(f"player {owner} is told to have {len(found)} structs; it should be at most {MAX_STRUCTS}")
+    return [_checked_id(struct_id, STRUCT_TYPE, f"a struct of player {owner}") for struct_id in found]
+
+
 # Values to work
+
+
+def struct_actions(struct: StructState, ranges: TypeRanges) -> tuple[Action, ...]:
+    """What may be done with a struct at all: its build, or else what it has systems for."""
+    if not struct.built:
+        return (Action.BUILD,)
+    able = ((Action.MINE, ranges.mine), (Action.REFINE, ranges.refine))
+    return tuple(action for action, difficulty_range in able if difficulty_range)
 
 
 def build_work(struct: StructState, ranges: TypeRanges) -> Work:
@@ -291,6 +340,10 @@ def _posed(action: Action, object_id: str, anchor: int, difficulty_range: int, t
         return Work(action, object_id, anchor, difficulty_range, target_id)
     except InvalidInput as error:
         raise BadChainAnswer(f"the chain poses {action.value} {object_id} in a form that cannot be: {error}") from error
+
+
+def _slots(place: types_pb2.Planet | types_pb2.Fleet) -> tuple[str, ...]:
+    return (*place.space, *place.air, *place.land, *place.water)
 
 
 def _planet_of(location_type: int, location_id: str, what: str) -> str | None:

@@ -29,7 +29,7 @@ from coordinator.chain.client import Account, Block, TxAnswer, WorkReading
 from coordinator.chain.node_connection import AlreadyKnown, HeightWitness, NodeConnection, NotServed, parse_target
 from coordinator.chain.permissions import check_delegation, permission_id, signer_player
 from coordinator.chain.versions import RULES_BEFORE_CHARTER, RULES_WITH_CHARTER, ChainRules, rules_of
-from hashfleet.action import MAX_HEIGHT, Action, check_object_id
+from hashfleet.action import MAX_HEIGHT, PLAYER_TYPE, Action, Work, check_object_id
 from hashfleet.errors import (
     BadChainAnswer,
     ChainError,
@@ -73,6 +73,9 @@ _RESULTS_SECONDS: Final = 2.0
 _RESULTS_AT_ONCE: Final = 5
 #: How long an RPC that gave no results in time is not asked for any, in seconds.
 _RESULTS_PAUSE: Final = 10.0
+#: Limit of finding a player's work, in seconds, and structs asked for at once meanwhile.
+_OUTSTANDING_SECONDS: Final = 20.0
+_STRUCTS_AT_ONCE: Final = 16
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 _MAX_LOG_CHARACTERS: Final = 4096
@@ -92,12 +95,17 @@ _T = TypeVar("_T")
 
 
 class _Reading(HeightWitness):
-    """One reading of several queries: the heights it was taken at, and the objects that it hangs on."""
+    """One reading of several queries: the heights it was taken at, what it hangs on, and what is known already."""
 
     def __init__(self, newest: int) -> None:
         super().__init__()
         self._newest = newest
         self.depends_on: set[str] = set()
+        #: Answers that several works of one reading share, by id.
+        self.planets: dict[str, object_state.PlanetState] = {}
+        self.players: dict[str, object_state.PlayerState] = {}
+        #: Ore clocks by planet, where planets have them.
+        self.clocks: dict[tuple[str, Action], int] = {}
 
     @property
     def usable(self) -> bool:
@@ -374,10 +382,18 @@ class StructsdClient:
     async def _read_struct_work(self, action: Action, struct_id: str, reading: _Reading) -> WorkReading:
         reading.depends_on.add(struct_id)
         struct = await self._struct(struct_id, reading)
+        if struct is None:
+            await self._raise_gone(f"struct {struct_id}")
         reading.depends_on.add(permissions_on(struct.owner))
+        work, clock = await self._posed_by_struct(action, struct, reading)
+        return WorkReading(work, frozenset(reading.depends_on), clock)
+
+    async def _posed_by_struct(
+        self, action: Action, struct: object_state.StructState, reading: _Reading
+    ) -> tuple[Work, str]:
+        """The work, and the name of its clock if it is shared. Raises WorkGone, WorkPaused."""
         if action is Action.BUILD:
-            work = object_state.build_work(struct, await self._type_ranges(struct.type))
-            return WorkReading(work, frozenset(reading.depends_on))
+            return object_state.build_work(struct, await self._type_ranges(struct.type)), ""
         planet_id = object_state.ore_planet(action, struct)
         reading.depends_on.add(planet_id)
         ranges = await self._type_ranges(struct.type)
@@ -387,23 +403,70 @@ class StructsdClient:
             ore = planet.ore
         else:
             reading.depends_on.add(struct.owner)
-            ore = await self._stored_ore(struct.owner, reading)
-        if rules.planet_clocks:
-            anchor = await self._planet_clock(action, planet, version, reading)
-        else:
+            owner = await self._find_player(struct.owner, reading)
+            if owner is None:
+                raise BadChainAnswer(f"the node does not find player {struct.owner}, who owns struct {struct.id}")
+            ore = owner.ore
+        if not rules.planet_clocks:
             anchor = struct.mine_anchor if action is Action.MINE else struct.refine_anchor
+            return object_state.ore_work(action, struct, ranges, planet, ore, anchor, rules), ""
+        anchor = await self._planet_clock(action, planet, version, reading)
         work = object_state.ore_work(action, struct, ranges, planet, ore, anchor, rules)
-        clock = f"{planet_id}/{action.value}" if rules.planet_clocks else ""
-        return WorkReading(work, frozenset(reading.depends_on), clock)
+        return work, f"{planet_id}/{action.value}"
 
     async def _read_raid(self, action: Action, fleet_id: str, reading: _Reading) -> WorkReading:
         reading.depends_on.add(fleet_id)
         fleet = await self._fleet(fleet_id, reading)
+        work = await self._posed_by_fleet(fleet, reading)
+        return WorkReading(work, frozenset(reading.depends_on))
+
+    async def _posed_by_fleet(self, fleet: object_state.FleetState, reading: _Reading) -> Work:
         # Where a fleet stands counts even if it cannot raid there yet: the planet's queue may move up.
         reading.depends_on |= {permissions_on(fleet.owner), *([fleet.planet_id] if fleet.planet_id else [])}
         planet = await self._planet(object_state.raid_planet(fleet), reading)
         _, rules = await self._chain_rules()
-        return WorkReading(object_state.raid_work(fleet, planet, rules), frozenset(reading.depends_on))
+        return object_state.raid_work(fleet, planet, rules)
+
+    async def outstanding_work(self, player_id: str) -> list[tuple[Action, str]]:
+        """What `read_work` would find open now for this player, all of it from one height.
+
+        Raises InvalidInput for an id that cannot be one, WorkGone if there is no such player, BadChainAnswer,
+        ChainUnavailable.
+        """
+        check_object_id(player_id, PLAYER_TYPE, "player_id")
+        try:
+            async with asyncio.timeout(_OUTSTANDING_SECONDS):
+                return await self._at_one_height(lambda reading: self._read_outstanding(player_id, reading), player_id)
+        except TimeoutError as error:
+            raise ChainUnavailable(
+                f"the node {self._target.host_and_port} does not tell the work of player {player_id} "
+                f"within {_OUTSTANDING_SECONDS:g} s"
+            ) from error
+
+    async def _read_outstanding(self, player_id: str, reading: _Reading) -> list[tuple[Action, str]]:
+        player = await self._find_player(player_id, reading)
+        if player is None:
+            await self._raise_gone(f"player {player_id}")
+        listed: list[str] = []
+        fleet = None
+        if player.planet_id is not None:
+            listed += (await self._planet(player.planet_id, reading)).structs
+        if player.fleet_id is not None:
+            fleet = await self._fleet(player.fleet_id, reading)
+            listed += fleet.structs
+        open_now: list[tuple[Action, str]] = []
+        for struct in await self._structs(object_state.check_structs(listed, player_id), reading):
+            if struct.owner != player_id:
+                continue
+            for action in object_state.struct_actions(struct, await self._type_ranges(struct.type)):
+                with contextlib.suppress(WorkGone, WorkPaused):  # then it is not open now
+                    await self._posed_by_struct(action, struct, reading)
+                    open_now.append((action, struct.id))
+        if fleet is not None:
+            with contextlib.suppress(WorkGone, WorkPaused):
+                await self._posed_by_fleet(fleet, reading)
+                open_now.append((Action.RAID, fleet.id))
+        return open_now
 
     async def _at_one_height(self, read: Callable[[_Reading], Awaitable[_T]], what: str) -> _T:
         """Read until all answers of a reading stem from one height, at most `_READINGS` times.
@@ -432,24 +495,27 @@ class StructsdClient:
         )
 
     async def _planet_clock(
-        self, action: Action, planet: object_state.PlanetState, version: str, witness: HeightWitness
+        self, action: Action, planet: object_state.PlanetState, version: str, reading: _Reading
     ) -> int:
         """A planet's ore clock (v0.21 on), read by name because its field number in the planet answer is not known.
 
         The spelling is found out once per version, by `object_state.planet_clock`; the shield that it is compared
         with is read after the clocks again, so that a shield that just changed is not taken for a clock.
         """
+        if (planet.id, action) in reading.clocks:
+            return reading.clocks[planet.id, action]
         known = self._clock_names.get((version, action))
         if known is not None:
-            return await self._planet_attribute(planet.id, known, witness)
-        answers = {name: await self._planet_attribute(planet.id, name, witness) for name in _CLOCK_NAMES[action]}
-        shield = await self._planet_attribute(planet.id, _SHIELD_NAME, witness)
+            clock = await self._planet_attribute(planet.id, known, reading)
+            return reading.clocks.setdefault((planet.id, action), clock)
+        answers = {name: await self._planet_attribute(planet.id, name, reading) for name in _CLOCK_NAMES[action]}
+        shield = await self._planet_attribute(planet.id, _SHIELD_NAME, reading)
         if shield != planet.shield:
             raise ChainUnavailable(f"the shield of planet {planet.id} changed while it was read; try again")
         name, clock = object_state.planet_clock(planet.id, shield, answers)
         if self._clock_names.setdefault((version, action), name) == name:
             logger.info("The chain %s spells the %s clock of a planet %s.", version, action.value.lower(), name)
-        return clock
+        return reading.clocks.setdefault((planet.id, action), clock)
 
     # Who may sign, and with which account
 
@@ -465,17 +531,25 @@ class StructsdClient:
             f"address {address}",
         )
         signer = signer_player(answer, address, action)
-        witness = HeightWitness()
-        owned = await (self._fleet if action is Action.RAID else self._struct)(object_id, witness)
-        if owned.owner == signer:
+        owner = await self._owner(action, object_id)
+        if owner == signer:
             return
-        asked = permission_id(owned.owner, signer)
+        asked = permission_id(owner, signer)
         record = await self._node.find(
             QueryStub(self._node.channel).Permission,
             query_pb2.QueryGetPermissionRequest(permissionId=asked),
             f"permission {asked}",
         )
-        check_delegation(record, owned.owner, signer, action)
+        check_delegation(record, owner, signer, action)
+
+    async def _owner(self, action: Action, object_id: str) -> str:
+        """The player whose permissions decide about this object. Raises WorkGone if it does not exist."""
+        if action is Action.RAID:
+            return (await self._fleet(object_id, _Reading(0))).owner
+        struct = await self._struct(object_id, _Reading(0))
+        if struct is None:
+            await self._raise_gone(f"struct {object_id}")
+        return struct.owner
 
     async def account(self, address: str) -> Account:
         """Account number and committed sequence. Raises KeyProblem if the account does not exist."""
@@ -535,45 +609,58 @@ class StructsdClient:
 
     # Single queries
 
-    async def _struct(self, struct_id: str, witness: HeightWitness) -> object_state.StructState:
+    async def _struct(self, struct_id: str, reading: _Reading) -> object_state.StructState | None:
         answer = await self._node.find(
             QueryStub(self._node.channel).Struct,
             query_pb2.QueryGetStructRequest(id=struct_id),
             f"struct {struct_id}",
-            witness,
+            reading,
         )
-        if answer is None:
-            await self._raise_gone(f"struct {struct_id}")
-        return object_state.struct_state(answer, struct_id)
+        return None if answer is None else object_state.struct_state(answer, struct_id)
 
-    async def _fleet(self, fleet_id: str, witness: HeightWitness) -> object_state.FleetState:
+    async def _structs(self, struct_ids: list[str], reading: _Reading) -> list[object_state.StructState]:
+        """Those of these structs that exist, in this order; a few queries at once, so that others get through."""
+        found: list[object_state.StructState] = []
+        for first in range(0, len(struct_ids), _STRUCTS_AT_ONCE):
+            some = struct_ids[first : first + _STRUCTS_AT_ONCE]
+            structs = await asyncio.gather(*(self._struct(struct_id, reading) for struct_id in some))
+            found += (struct for struct in structs if struct is not None)
+        return found
+
+    async def _fleet(self, fleet_id: str, reading: _Reading) -> object_state.FleetState:
         answer = await self._node.find(
             QueryStub(self._node.channel).Fleet,
             query_pb2.QueryGetFleetRequest(id=fleet_id),
             f"fleet {fleet_id}",
-            witness,
+            reading,
         )
         if answer is None:
             await self._raise_gone(f"fleet {fleet_id}")
         return object_state.fleet_state(answer, fleet_id)
 
-    async def _planet(self, planet_id: str, witness: HeightWitness) -> object_state.PlanetState:
-        answer = await self._node.ask(
-            QueryStub(self._node.channel).Planet,
-            query_pb2.QueryGetPlanetRequest(id=planet_id),
-            f"planet {planet_id}",
-            witness,
-        )
-        return object_state.planet_state(answer, planet_id)
+    async def _planet(self, planet_id: str, reading: _Reading) -> object_state.PlanetState:
+        if planet_id not in reading.planets:
+            answer = await self._node.ask(
+                QueryStub(self._node.channel).Planet,
+                query_pb2.QueryGetPlanetRequest(id=planet_id),
+                f"planet {planet_id}",
+                reading,
+            )
+            reading.planets[planet_id] = object_state.planet_state(answer, planet_id)
+        return reading.planets[planet_id]
 
-    async def _stored_ore(self, player_id: str, witness: HeightWitness) -> int:
-        answer = await self._node.ask(
-            QueryStub(self._node.channel).Player,
-            query_pb2.QueryGetPlayerRequest(id=player_id),
-            f"player {player_id}",
-            witness,
-        )
-        return object_state.stored_ore(answer, player_id)
+    async def _find_player(self, player_id: str, reading: _Reading) -> object_state.PlayerState | None:
+        if player_id not in reading.players:
+            answer = await self._node.find(
+                QueryStub(self._node.channel).Player,
+                query_pb2.QueryGetPlayerRequest(id=player_id),
+                f"player {player_id}",
+                reading,
+            )
+            if answer is None:
+                return None
+            reading.players[player_id] = object_state.player_state(answer, player_id)
+        return reading.players[player_id]
 
     async def _planet_attribute(self, planet_id: str, name: str, witness: HeightWitness) -> int:
         answer = await self._node.ask(

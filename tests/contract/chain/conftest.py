@@ -83,6 +83,8 @@ class ScriptedNode(query_pb2_grpc.QueryServicer):
             )
         }
         self.players = {"1-7": 3}
+        #: Player -> planetId and fleetId.
+        self.homes: dict[str, dict[str, str]] = {}
         self.addresses = {ADDRESS: ("1-7", 15728641)}
         self.permissions: dict[str, int] = {}
         self.accounts: dict[str, auth_pb2.BaseAccount] = {
@@ -145,7 +147,7 @@ class ScriptedNode(query_pb2_grpc.QueryServicer):
         if request.id not in self.players:
             await self.not_found(context)
         return query_pb2.QueryGetPlayerResponse(
-            Player=types_pb2.Player(id=request.id),
+            Player=types_pb2.Player(id=request.id, **self.homes.get(request.id, {})),
             gridAttributes=types_pb2.GridAttributes(ore=self.players[request.id]),
         )
 

@@ -440,6 +440,117 @@ async def test_hundreds_of_readings_at_once_all_get_their_answer(chain: Any) -> 
     assert {reading.work.anchor for reading in works} == {1283950}
 
 
+# All of a player's work
+
+
+@pytest.fixture
+def settled(chain: Any) -> Any:
+    """Player 1-7 lives on 2-9, which lists two structs, and has a fleet that raids 2-9's neighbour."""
+    chain.node.homes["1-7"] = {"planetId": "2-9", "fleetId": "9-7"}
+    chain.node.planet.land.extend(["5-14", "", "5-28", ""])
+    chain.node.fleets["9-7"] = types_pb2.Fleet(
+        id="9-7", owner="1-7", locationType=types_pb2.planet, locationId="2-9", space=["", ""]
+    )
+    return chain
+
+
+async def test_all_open_work_of_a_player_is_found(settled: Any) -> None:
+    client = await settled.connected()
+    assert await client.outstanding_work("1-7") == [
+        (Action.MINE, "5-14"),
+        (Action.REFINE, "5-14"),
+        (Action.BUILD, "5-28"),
+    ]
+
+
+async def test_ships_and_the_command_ship_of_the_fleet_are_work_too(settled: Any) -> None:
+    settled.node.planet.land[:] = [""]
+    for struct_id in ("5-30", "5-31"):
+        ship = settled.node.structs[struct_id] = type(settled.node.structs["5-28"])()
+        ship.CopyFrom(settled.node.structs["5-28"])
+        ship.Struct.id, ship.Struct.locationType, ship.Struct.locationId = struct_id, types_pb2.fleet, "9-7"
+    settled.node.fleets["9-7"].commandStruct = "5-30"
+    settled.node.fleets["9-7"].space[:] = ["", "5-31"]
+    client = await settled.connected()
+    assert await client.outstanding_work("1-7") == [(Action.BUILD, "5-30"), (Action.BUILD, "5-31")]
+
+
+async def test_a_raid_is_work_while_the_fleet_is_first_and_the_clock_runs(settled: Any) -> None:
+    settled.node.planet.land[:] = [""]
+    settled.node.players["1-3"] = 0
+    settled.node.homes["1-3"] = {"fleetId": "9-3"}
+    client = await settled.connected()
+    assert await client.outstanding_work("1-3") == [(Action.RAID, "9-3")]
+    settled.node.raid_anchor = 0
+    assert await client.outstanding_work("1-3") == []
+    settled.node.raid_anchor = 1309000
+    settled.node.fleets["9-3"].locationListForward = "9-4"
+    assert await client.outstanding_work("1-3") == []
+
+
+async def test_work_that_is_paused_or_gone_is_not_outstanding(settled: Any) -> None:
+    client = await settled.connected()
+    settled.node.planet_ore = 0
+    assert (Action.MINE, "5-14") not in await client.outstanding_work("1-7")
+    settled.node.players["1-7"] = 0
+    assert await client.outstanding_work("1-7") == [(Action.BUILD, "5-28")]
+    del settled.node.structs["5-28"]  # swept a moment ago
+    assert await client.outstanding_work("1-7") == []
+
+
+async def test_a_planet_under_raid_has_no_ore_work_from_v21_on(settled: Any) -> None:
+    settled.node.version = "v0.21.0"
+    settled.node.clocks = {"blockStartOreMine": 1300100, "blockStartOreRefine": 1300200}
+    client = await settled.connected()
+    assert await client.outstanding_work("1-7") == [(Action.BUILD, "5-28")]
+    settled.node.planet.locationListStart = ""
+    assert len(await client.outstanding_work("1-7")) == 3
+
+
+async def test_a_player_without_planet_and_fleet_has_no_work(chain: Any) -> None:
+    assert await (await chain.connected()).outstanding_work("1-7") == []
+
+
+async def test_the_work_of_a_player_that_does_not_exist_is_gone(chain: Any) -> None:
+    with pytest.raises(WorkGone, match="player 1-99 does not exist"):
+        await (await chain.connected()).outstanding_work("1-99")
+
+
+async def test_each_object_is_asked_for_once(settled: Any) -> None:
+    client = await settled.connected()
+    settled.node.calls.clear()
+    await client.outstanding_work("1-7")
+    asked = [call for call in settled.node.calls if call not in ("GetNodeInfo", "StructType")]
+    assert sorted(asked) == ["Fleet", "Planet", "Player", "Struct", "Struct"]
+
+
+async def test_a_list_that_cannot_be_one_is_a_bad_answer(settled: Any) -> None:
+    client = await settled.connected()
+    settled.node.planet.air.append("2-9")
+    with pytest.raises(BadChainAnswer, match="struct of player 1-7"):
+        await client.outstanding_work("1-7")
+    settled.node.planet.air[:] = [f"5-{number}" for number in range(5000)]
+    with pytest.raises(BadChainAnswer, match="at most 4096"):
+        await client.outstanding_work("1-7")
+
+
+async def test_outstanding_work_is_read_again_if_a_block_came_in_between(settled: Any) -> None:
+    client = await settled.connected()
+
+    async def advance_once() -> None:
+        del settled.node.before["Fleet"]
+        settled.node.height += 1
+        settled.node.planet_ore = 0
+
+    settled.node.before["Fleet"] = advance_once
+    assert (Action.MINE, "5-14") not in await client.outstanding_work("1-7")
+
+
+async def test_an_id_that_is_no_player_is_refused(chain: Any) -> None:
+    with pytest.raises(InvalidInput, match="player_id"):
+        await (await chain.connected()).outstanding_work("2-9")
+
+
 # Signers
 
 

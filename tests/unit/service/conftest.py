@@ -69,6 +69,10 @@ class OneNodeChain:
             raise WorkGone(f"there is no struct {object_id}")
         return WorkReading(self.works[object_id], frozenset({object_id}))
 
+    async def outstanding_work(self, player_id: str) -> list[tuple[Action, str]]:
+        self._check()
+        return [(work.action, work.object_id) for work in self.works.values()]
+
     async def check_signer(self, address: str, action: Action, object_id: str) -> None:
         self._check()
 

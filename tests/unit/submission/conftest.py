@@ -110,6 +110,8 @@ class ScriptedChain:
     async def blocks(self) -> AsyncIterator[Block]:
         yield Block(self.height, float(self.height))
 
+    async def outstanding_work(self, player_id: str) -> list[tuple[Action, str]]: ...  # a lane never asks
+
     async def check_signer(self, address: str, action: Action, object_id: str) -> None: ...
 
     async def read_work(self, action: Action, object_id: str) -> WorkReading:
