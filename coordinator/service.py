@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from coordinator.chain.block_events import permissions_on
+from coordinator.autopilot import Autopilot
 from coordinator.chain.client import Block, ChainClient
 from coordinator.core.commands import (
     CancelLease,
@@ -133,6 +134,8 @@ class Service:
         self._background: set[asyncio.Task[object]] = set()
         self._keys = KeysInHand()
         self._connected = False
+        #: Asks for the work of players by rules; see there.
+        self.autopilot = Autopilot(chain, store, key.address, self.submit_all, clock=clock)
 
     # ---- life ----------------------------------------------------------------------------------------------------
 
@@ -146,6 +149,7 @@ class Service:
                 group.create_task(self._pump(), name="pump")
                 await self.apply(JobsRestored(self._clock(), tuple(unfinished)))
                 group.create_task(self._follow_chain(), name="chain")
+                group.create_task(self.autopilot.run(), name="autopilot")
                 group.create_task(self._tick(), name="tick")
         finally:
             for task in self._background:
@@ -177,6 +181,7 @@ class Service:
     async def _see_block(self, block: Block) -> None:
         self._lane.block_seen(block.height)
         await self.apply(BlockCommitted(self._clock(), block.height, block.time, block.touched))
+        self.autopilot.block_seen(block)
 
     async def _tick(self) -> None:
         while True:
@@ -231,6 +236,7 @@ class Service:
                     answers.append((done, read()))
             if changed or keyed:
                 await self._save(list(changed.values()), keyed)
+                self.autopilot.jobs_changed(changed.values())
             for command in commands:
                 self._carry_out(command)
             for job_id in heard | changed.keys():
