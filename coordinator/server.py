@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that calls under way get to end when the coordinator stops.
 GRACE_SECONDS = 1.0
+#: Seconds after which a thread that waits for Python's lock gets it. With the default of 5 ms a busy event loop, which
+#: lets go of the lock for microseconds now and then, was seen to keep the store's thread waiting for seconds.
+SWITCH_SECONDS = 0.001
 #: What a client on this machine dials for a server that listens everywhere.
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
@@ -67,6 +71,7 @@ class _Server(uvicorn.Server):
 
 async def serve(settings: Settings, key: SigningKey, ready: Callable[[Addresses], None], stop: asyncio.Event) -> None:
     """Serve until `stop` is set. Raises HashfleetError or StoreError if it cannot start."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     async with contextlib.AsyncExitStack() as stack:
         store = await open_store(settings.database)
         stack.push_async_callback(store.close)
