@@ -4,8 +4,8 @@ One thread owns the only connection: the event loop never waits for a disk, and 
 which they were made. Each call is one transaction, committed and on the disk when it returns. A call that is
 cancelled while it waits may or may not have taken effect, as with any crash.
 
-Measured on two cores and a local disk, each job saved four times in rounds of 256 (`python -m bench.store`): 15,000 jobs
-a second, 15 us of processor time for each save, 4 ms for a round with its fsync.
+Measured by `python -m bench.store` on two cores and a local disk, each job saved four times in rounds of 256: 15,000
+jobs a second, 15 us of processor time for each save, 4 ms for a round with its fsync.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ logger = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 #: The most jobs that one listing gives, whatever was asked: a page is read by a person or an agent.
 MAX_PAGE: Final = 10_000
-#: Rows in one statement: a round of the service. Python's lock changes hands with every statement, and each time may cost
-#: milliseconds beside a busy event loop: row by row a round was seen to take nine seconds. SQLite takes 32,766 values.
+#: Rows in one statement: a round of the service. Python's lock changes hands with every statement, which may cost
+#: milliseconds each time beside a busy event loop: row by row a round was seen to take nine seconds. SQLite takes
+#: 32,766 values in one.
 MAX_ROWS: Final = 256
 
 _UNFINISHED: Final = [state.value for state in JobState if not state.final]
