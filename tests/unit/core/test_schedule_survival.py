@@ -287,10 +287,12 @@ def simulate(modes: list[StartMode], by_lot: bool, jobs: int = 1000) -> Tally:
         seconds = (simulated_age(job, dice) - job.now) * BLOCK_SECONDS
 
         def counts(quantile: float, share: float, job: Situation = job, seconds: float = seconds) -> bool:
-            if abs(seconds - quantile) > 1e-6 or not by_lot:
-                return seconds <= quantile + 1e-6
+            if not by_lot or not math.isclose(seconds, quantile, rel_tol=1e-9):
+                return seconds <= quantile * (1 + 1e-9)
             at = job.now + quantile / BLOCK_SECONDS
-            before, after = (1 - unfinished(job.difficulty_range, job.start, job.power, at + d) for d in (-1e-7, 1e-7))
+            before, after = (
+                1 - unfinished(job.difficulty_range, job.start, job.power, at * (1 + sign * 1e-9)) for sign in (-1, 1)
+            )
             return dice.random() * (after - before) < share - before
 
         tally.by_50 += counts(eta.seconds_50, 0.5)
