@@ -18,7 +18,7 @@ from typing import Final
 
 from coordinator.chain.block_events import permissions_on
 from coordinator.chain.client import Block, ChainClient
-from coordinator.core.autopilot import Claim, Failure, actions_to_ask_for, after, choose
+from coordinator.core.autopilot import Claim, Failure, actions_to_ask_for, choose, failure_after
 from coordinator.core.job import Job, JobState
 from coordinator.core.view import JobView
 from coordinator.store.protocol import JobFilter, Store, StoreDamaged, StoredRule
@@ -161,10 +161,18 @@ class Autopilot:
         self._wake.set()
         return self._view(player)
 
-    async def rules(self) -> list[RuleView]:
-        """Every rule and how its player is served, by player."""
+    async def rule(self, player_id: str) -> RuleView | None:
+        """The rule of a player and how he is served; None if he has none."""
         await self._restored.wait()
-        return [self._view(self._players[player_id]) for player_id in sorted(self._players, key=_by_number)]
+        player = self._players.get(player_id)
+        return self._view(player) if player is not None else None
+
+    async def rules(self, limit: int = MAX_RULES, after: str | None = None) -> list[RuleView]:
+        """Rules and how their players are served, by player, beginning after that one."""
+        await self._restored.wait()
+        first = _by_number(after) + 1 if after is not None else 0
+        wanted = sorted((one for one in self._players if _by_number(one) >= first), key=_by_number)
+        return [self._view(self._players[one]) for one in wanted[:limit]]
 
     async def remove_rule(self, player_id: str) -> bool:
         """Serve this player no longer; jobs under way go on. False if there was no rule. Raises StoreError."""
@@ -407,7 +415,7 @@ def _note(player: _Player, job: Job) -> None:
         return
     if player.active.get(claim) == job.job_id:
         del player.active[claim]
-    failure = after(job, player.failures.get(claim))
+    failure = failure_after(job, player.failures.get(claim))
     if failure is None:
         player.failures.pop(claim, None)
     else:

@@ -37,15 +37,10 @@ class Failure:
 
     #: Why, in one sentence.
     reason: str
-    #: Failures in a row, without a completed job in between.
+    #: Failures in a row, without a completed job in between; a cancelled job is none.
     count: int
-    #: When the last one ended, Unix seconds.
-    at: float
-
-    @property
-    def until(self) -> float:
-        """When the work may be asked for again, Unix seconds."""
-        return self.at + min(FIRST_HOLD_SECONDS * 2.0 ** min(self.count - 1, 16), LAST_HOLD_SECONDS)
+    #: When the work may be asked for again, Unix seconds.
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +55,17 @@ class Choice:
     queued: int = 0
 
 
-def after(job: Job, before: Failure | None) -> Failure | None:
+def failure_after(job: Job, before: Failure | None) -> Failure | None:
     """What a job that ended leads to for its work, given what held the work back before."""
     ended = job.completed_at if job.completed_at is not None else job.updated_at
+    count = before.count if before else 0
     match job.state:
         case JobState.FAILED:
-            return Failure(job.error or "it failed without a reason", (before.count if before else 0) + 1, ended)
+            seconds = min(FIRST_HOLD_SECONDS * 2.0 ** min(count, 16), LAST_HOLD_SECONDS)
+            return Failure(job.error or "it failed without a reason", count + 1, ended + seconds)
         case JobState.CANCELLED:
             # Somebody does not want it; asked for again at once it would be a nuisance.
-            return Failure("its last job was cancelled on request", 16, ended)
+            return Failure("its last job was cancelled on request", count, ended + LAST_HOLD_SECONDS)
         case _:
             return None
 

@@ -126,7 +126,9 @@ class Cockpit:
                 quiet = 0 if busy else quiet + 1
 
     async def rule(self, player_id: str = "1-11") -> RuleView:
-        return next(view for view in await self.pilot.rules() if view.rule.player_id == player_id)
+        view = await self.pilot.rule(player_id)
+        assert view is not None
+        return view
 
 
 @contextlib.asynccontextmanager

@@ -73,7 +73,7 @@ class AutopilotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRules(self, request, context):
-        """Every rule, and how its player is served.
+        """Rules by player, and how the players are served, by pages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,7 @@ class AutopilotServiceStub:
     Works of the player that are held back because their last job failed or was cancelled are asked for anew.
     """
     ListRules: _grpc.UnaryUnaryMultiCallable[_autopilot_service_pb2.ListRulesRequest, _autopilot_service_pb2.ListRulesResponse]
-    """Every rule, and how its player is served."""
+    """Rules by player, and how the players are served, by pages."""
     RemoveRule: _grpc.UnaryUnaryMultiCallable[_autopilot_service_pb2.RemoveRuleRequest, _autopilot_service_pb2.RemoveRuleResponse]
     """Serves a player no longer. His jobs under way go on."""
 
@@ -62,7 +62,7 @@ class AutopilotServiceAsyncStub(AutopilotServiceStub):
     Works of the player that are held back because their last job failed or was cancelled are asked for anew.
     """
     ListRules: _aio.UnaryUnaryMultiCallable[_autopilot_service_pb2.ListRulesRequest, _autopilot_service_pb2.ListRulesResponse]  # type: ignore[assignment]
-    """Every rule, and how its player is served."""
+    """Rules by player, and how the players are served, by pages."""
     RemoveRule: _aio.UnaryUnaryMultiCallable[_autopilot_service_pb2.RemoveRuleRequest, _autopilot_service_pb2.RemoveRuleResponse]  # type: ignore[assignment]
     """Serves a player no longer. His jobs under way go on."""
 
@@ -90,7 +90,7 @@ class AutopilotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _autopilot_service_pb2.ListRulesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_autopilot_service_pb2.ListRulesResponse, _abc.Awaitable[_autopilot_service_pb2.ListRulesResponse]]:
-        """Every rule, and how its player is served."""
+        """Rules by player, and how the players are served, by pages."""
 
     @_abc_1.abstractmethod
     def RemoveRule(
