@@ -2,7 +2,8 @@
 
 The production chain client runs unchanged against it: gRPC (structs, auth, tx, cmtservice), CometBFT JSON-RPC
 and WebSocket, real transaction bytes, real signatures, the chain's own difficulty rule and error codes. It behaves
-like v0.20: ore clocks on structs, a raid clock that runs only while the defender is vulnerable.
+like v0.20 (ore clocks on structs, a raid clock that runs only while the defender is vulnerable) or, if asked to, with
+the ore clocks of v0.21: one for all rigs of a planet and one for its refineries, standing still during a raid.
 
 May import `hashfleet` only. Knows no private key; a scenario names addresses.
 

@@ -8,76 +8,98 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from google.protobuf.message import Message
+
 from devnet import records
 from devnet.events import Event, typed
-from devnet.state import Fleet, Planet, Player, State, Struct, StructStatus
+from devnet.state import Address, Fleet, Planet, Player, State, Struct, StructStatus, StructType
 from hashfleet.rpc.structs.structs import types_pb2
 
 
 class Changes:
     """The state as a transaction sees it, at the height of the block that includes it."""
 
-    def __init__(self, state: State, height: int) -> None:
+    def __init__(self, state: State, height: int, *, silent: bool = False) -> None:
+        """`silent` makes no events of stored values: nobody hears how a chain begins."""
         self.state = state
         self.height = height
         self.events: list[Event] = []
+        self._silent = silent
 
-    def emit(self, name: str, member: str, value: dict[str, str]) -> None:
-        """Add a typed event that no stored value causes."""
-        self.events.append(typed(name, member, value))
+    def emit(self, name: str, member: str, value: Message | dict[str, str]) -> None:
+        """Add a typed event."""
+        if not self._silent:
+            self.events.append(typed(name, member, value))
 
     def put_struct(self, struct: Struct) -> None:
         old = self.state.structs.get(struct.id)
         self.state.structs[struct.id] = struct
         if old is None:
-            self.events.append(typed("EventStruct", "structure", records.struct_record(self.state, struct)))
+            self.emit("EventStruct", "structure", records.struct_record(self.state, struct))
+            self._list_struct(struct, listed=True)
         before = records.struct_attribute_values(old) if old else {}
         for number, value in records.struct_attribute_values(struct).items():
             if value != before.get(number, 0):
                 attribute = types_pb2.StructAttributeRecord(attributeId=f"{number}-{struct.id}", value=value)
-                self.events.append(typed("EventStructAttribute", "structAttributeRecord", attribute))
+                self.emit("EventStructAttribute", "structAttributeRecord", attribute)
 
     def put_planet(self, planet: Planet) -> None:
         old = self.state.planets.get(planet.id)
         self.state.planets[planet.id] = planet
-        if old is None or records.planet_record(old) != records.planet_record(planet):
-            self.events.append(typed("EventPlanet", "planet", records.planet_record(planet)))
+        if old is None or _recorded(old) != _recorded(planet):
+            self._emit_planet(planet)
         before = records.planet_attribute_values(old) if old else {}
         for number, value in records.planet_attribute_values(planet).items():
             if value != before.get(number, 0):
                 attribute = types_pb2.PlanetAttributeRecord(attributeId=f"{number}-{planet.id}", value=value)
-                self.events.append(typed("EventPlanetAttribute", "planetAttributeRecord", attribute))
+                self.emit("EventPlanetAttribute", "planetAttributeRecord", attribute)
         if planet.ore != (old.ore if old else 0):
-            self._ore_event(planet.id, planet.ore)
+            self._grid_event(records.GRID_ORE, planet.id, planet.ore)
 
     def put_player(self, player: Player) -> None:
         old = self.state.players.get(player.id)
         self.state.players[player.id] = player
         if old is None:
-            self.events.append(typed("EventPlayer", "player", records.player_record(player)))
-        if player.ore != (old.ore if old else 0):
-            self._ore_event(player.id, player.ore)
+            self.emit("EventPlayer", "player", records.player_record(player))
+        before = _grid(old) if old else {}
+        for number, value in _grid(player).items():
+            if value != before.get(number, 0):
+                self._grid_event(number, player.id, value)
 
     def put_fleet(self, fleet: Fleet) -> None:
         self.state.fleets[fleet.id] = fleet
-        self.events.append(typed("EventFleet", "fleet", records.fleet_record(self.state, fleet)))
+        if not self._silent:
+            self.emit("EventFleet", "fleet", records.fleet_record(self.state, fleet))
+
+    def put_address(self, address: Address) -> None:
+        """Let a key act for a player, with its permission bits."""
+        self.state.addresses[address.address] = address
+        self._permission_event(f"8-{address.address}@0", address.permissions)
+
+    def put_grant(self, owner_id: str, player_id: str, permissions: int) -> None:
+        """Let a player use these permission bits on another player's objects."""
+        self.state.grants[f"{owner_id}@{player_id}"] = permissions
+        self._permission_event(f"{owner_id}@{player_id}", permissions)
 
     def go_online(self, struct: Struct) -> None:
         """Put a built struct online: it draws power, its ore clock starts, its shield counts.
 
-        A Command Ship that comes online ends the vulnerability of its owner's planet.
+        From v0.21 on the ore clock is the planet's, and starts with the first struct that uses it. A Command Ship that
+        comes online ends the vulnerability of its owner's planet.
         """
         kind = self.state.struct_types[struct.type]
+        own_clocks = not self.state.planet_clocks
         self.put_struct(
             replace(
                 struct,
                 status=struct.status | StructStatus.ONLINE,
-                block_start_ore_mine=self.height if kind.mine_range else 0,
-                block_start_ore_refine=self.height if kind.refine_range else 0,
+                block_start_ore_mine=self.height if kind.mine_range and own_clocks else 0,
+                block_start_ore_refine=self.height if kind.refine_range and own_clocks else 0,
             )
         )
         if not struct.online:
             self._add_draw_and_shield(struct, kind.passive_draw, kind.shield)
+            self._count_ore_struct(struct, kind, 1)
         self._settle_command_ship(struct)
 
     def go_offline(self, struct: Struct, *, destroyed: bool = False) -> None:
@@ -96,6 +118,9 @@ class Changes:
         )
         if struct.online:
             self._add_draw_and_shield(struct, -kind.passive_draw, -kind.shield)
+            self._count_ore_struct(struct, kind, -1)
+        if destroyed and not struct.destroyed:
+            self._list_struct(struct, listed=False)
         self._settle_command_ship(struct)
 
     def send_fleet(self, fleet: Fleet, planet_id: str) -> None:
@@ -107,11 +132,10 @@ class Changes:
         home = self.state.players[fleet.owner].planet_id
         origin = self.state.planets[fleet.location_id]
         if fleet.id in origin.queue:
-            remaining = tuple(other for other in origin.queue if other != fleet.id)
-            self.put_planet(replace(origin, queue=remaining))
+            self._set_queue(origin, tuple(other for other in origin.queue if other != fleet.id))
         if planet_id != home:
             target = self.state.planets[planet_id]
-            self.put_planet(replace(target, queue=(*target.queue, fleet.id)))
+            self._set_queue(target, (*target.queue, fleet.id))
         self.put_fleet(replace(fleet, location_id=planet_id, away=planet_id != home))
         for other in (*self.state.planets[origin.id].queue, *self.state.planets[planet_id].queue):
             if other != fleet.id:  # their queue pointers moved
@@ -128,6 +152,50 @@ class Changes:
         elif not running and planet.block_start_raid:
             self.put_planet(replace(planet, block_start_raid=0))
 
+    def _set_queue(self, planet: Planet, queue: tuple[str, ...]) -> None:
+        """Who queues at a planet. From v0.21 on its ore clocks lose the time during which somebody did."""
+        changed = replace(planet, queue=queue)
+        if self.state.planet_clocks and queue and not planet.queue:
+            changed = replace(changed, block_raider_arrived=self.height)
+        elif self.state.planet_clocks and planet.queue and not queue:
+            changed = replace(
+                changed,
+                block_raider_arrived=0,
+                block_start_ore_mine=self._resumed(planet.block_start_ore_mine, planet),
+                block_start_ore_refine=self._resumed(planet.block_start_ore_refine, planet),
+            )
+        self.put_planet(changed)
+
+    def _resumed(self, clock: int, planet: Planet) -> int:
+        return clock + self.height - max(clock, planet.block_raider_arrived) if clock else 0
+
+    def _count_ore_struct(self, struct: Struct, kind: StructType, change: int) -> None:
+        """A rig or refinery goes on or off line. The first one to go online starts the planet's clock (v0.21)."""
+        if not self.state.planet_clocks or not (kind.mine_range or kind.refine_range):
+            return
+        planet = self.state.planets[struct.location_id]
+        if kind.mine_range:
+            started = self.height if change > 0 and not planet.active_rigs else planet.block_start_ore_mine
+            rigs = planet.active_rigs + change
+            self.put_planet(replace(planet, active_rigs=rigs, block_start_ore_mine=started))
+        else:
+            started = self.height if change > 0 and not planet.active_refineries else planet.block_start_ore_refine
+            refineries = planet.active_refineries + change
+            self.put_planet(replace(planet, active_refineries=refineries, block_start_ore_refine=started))
+
+    def _list_struct(self, struct: Struct, *, listed: bool) -> None:
+        """Enter a struct in the slots of its planet or fleet, or clear its slot; the Command Ship has none."""
+        place = self.state.planets.get(struct.location_id) or self.state.fleets[struct.location_id]
+        if isinstance(place, Fleet) and place.command_struct == struct.id:
+            return
+        structs = tuple(other for other in place.structs if other != struct.id)
+        if listed:
+            structs = (*structs, struct.id)
+        if isinstance(place, Fleet):
+            self.put_fleet(replace(place, structs=structs))
+        else:
+            self.put_planet(replace(place, structs=structs))
+
     def _settle_command_ship(self, struct: Struct) -> None:
         owner = self.state.players[struct.owner]
         if self.state.fleets[owner.fleet_id].command_struct == struct.id:
@@ -140,6 +208,28 @@ class Changes:
             planet = self.state.planets[struct.location_id]
             self.put_planet(replace(planet, shield=planet.shield + shield))
 
-    def _ore_event(self, object_id: str, ore: int) -> None:
-        record = {"attributeId": f"{records.GRID_ORE}-{object_id}", "value": str(ore)}
-        self.emit("EventGrid", "gridRecord", record)
+    def _emit_planet(self, planet: Planet) -> None:
+        if not self._silent:
+            self.emit("EventPlanet", "planet", records.planet_record(self.state, planet))
+
+    def _grid_event(self, number: int, object_id: str, value: int) -> None:
+        self.emit("EventGrid", "gridRecord", {"attributeId": f"{number}-{object_id}", "value": str(value)})
+
+    def _permission_event(self, permission_id: str, value: int) -> None:
+        record = types_pb2.PermissionRecord(permissionId=permission_id, value=value)
+        self.emit("EventPermission", "permissionRecord", record)
+
+
+def _recorded(planet: Planet) -> tuple[object, ...]:
+    """What of a planet its record shows and may change: an event tells the whole record, so it is made if need be."""
+    return planet.owner, planet.complete, planet.queue[:1], planet.queue[-1:], planet.structs
+
+
+def _grid(player: Player) -> dict[int, int]:
+    """Grid attribute number -> value."""
+    return {
+        records.GRID_ORE: player.ore,
+        records.GRID_CAPACITY: player.capacity,
+        records.GRID_LOAD: player.load,
+        records.GRID_STRUCTS_LOAD: player.structs_load,
+    }

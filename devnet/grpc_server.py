@@ -21,6 +21,7 @@ from devnet.block import IncludedTx, TxResult
 from devnet.chain import Chain, MempoolRefusal
 from devnet.state import NO_PLAYER
 from devnet.transactions import ADDRESS_PREFIX, PUBLIC_KEY_URL, address_bytes, tx_hash
+from hashfleet.difficulty import Rule, difficulty
 from hashfleet.errors import HashfleetError, InvalidInput
 from hashfleet.rpc.cosmos.auth.v1beta1 import auth_pb2
 from hashfleet.rpc.cosmos.auth.v1beta1 import query_pb2 as auth_query_pb2
@@ -37,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 #: Larger than any transaction; larger requests are RESOURCE_EXHAUSTED before they reach us.
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
+#: The charter clock of v0.21: no guild was founded by a proof yet, and the range is the chain's default.
+CHARTER_ANCHOR = 1
+CHARTER_RANGE = 2_500_000
 _HASH = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
 _V = TypeVar("_V")
 
@@ -57,12 +61,22 @@ class StructsQuery(query_pb2_grpc.QueryServicer):
     async def GuildCharter(  # noqa: N802
         self, request: query_pb2.QueryGuildCharter, context: Context
     ) -> query_pb2.QueryGuildCharterResponse:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown method GuildCharter for v0.20")
+        if not self._chain.state.planet_clocks:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown method GuildCharter for v0.20")
+        age = self._chain.height - CHARTER_ANCHOR
+        return query_pb2.QueryGuildCharterResponse(
+            anchor=CHARTER_ANCHOR,
+            age=age,
+            difficulty=difficulty(age, CHARTER_RANGE, Rule.FLOAT),
+            difficultyRange=CHARTER_RANGE,
+        )
 
     async def Params(  # noqa: N802
         self, request: query_pb2.QueryParamsRequest, context: Context
     ) -> query_pb2.QueryParamsResponse:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown method Params for v0.20")
+        if not self._chain.state.planet_clocks:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown method Params for v0.20")
+        return query_pb2.QueryParamsResponse(params=types_pb2.Params(guildCharterDifficultyRange=CHARTER_RANGE))
 
     async def Address(  # noqa: N802
         self, request: query_pb2.QueryGetAddressRequest, context: Context
@@ -84,9 +98,10 @@ class StructsQuery(query_pb2_grpc.QueryServicer):
     async def Planet(  # noqa: N802
         self, request: query_pb2.QueryGetPlanetRequest, context: Context
     ) -> query_pb2.QueryGetPlanetResponse:
-        planet = await _found(context, self._chain.state.planets, request.id)
+        state = self._chain.state
+        planet = await _found(context, state.planets, request.id)
         return query_pb2.QueryGetPlanetResponse(
-            Planet=records.planet_record(planet),
+            Planet=records.planet_record(state, planet),
             gridAttributes=types_pb2.GridAttributes(ore=planet.ore),
             planetAttributes=records.planet_attributes(planet),
         )
@@ -96,7 +111,7 @@ class StructsQuery(query_pb2_grpc.QueryServicer):
     ) -> query_pb2.QueryGetPlanetAttributeResponse:
         planet = self._chain.state.planets.get(request.planetId)
         values = records.planet_attribute_values(planet) if planet else {}
-        number = records.PLANET_ATTRIBUTE_NAMES.get(request.attributeType, 0)
+        number = records.planet_attribute_number(self._chain.state, request.attributeType)
         return query_pb2.QueryGetPlanetAttributeResponse(attribute=values.get(number, 0))
 
     async def Player(  # noqa: N802

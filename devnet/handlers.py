@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from devnet import records
 from devnet.changes import Changes
 from devnet.messages import Completion
-from devnet.state import UALPHA_PER_ORE, Player, Struct, StructStatus
+from devnet.state import UALPHA_PER_ORE, Planet, Player, Struct, StructStatus
 from devnet.transactions import TxError
 from hashfleet.action import Action, prefix
 from hashfleet.difficulty import Rule, difficulty
@@ -34,6 +34,8 @@ def execute(changes: Changes, message: Completion) -> Message:
 def _build(changes: Changes, message: Completion) -> Message:
     struct, owner = _struct_of(changes, message)
     kind = changes.state.struct_types[struct.type]
+    if struct.destroyed and changes.state.planet_clocks:
+        _refuse(1250, f"struct {struct.id} is destroyed")
     if struct.built:
         _refuse(1250, f"struct {struct.id} is already built")
     if not owner.online:
@@ -57,11 +59,16 @@ def _mine(changes: Changes, message: Completion) -> Message:
         _refuse(1650, f"planet {planet.id} is complete")
     if not planet.ore:
         _refuse(1203, f"planet {planet.id} has no ore left to mine")
-    zeros = _check_proof(changes, message, struct.block_start_ore_mine, kind.mine_range)
+    shared = changes.state.planet_clocks
+    _check_siege(changes, planet)
+    anchor = planet.block_start_ore_mine if shared else struct.block_start_ore_mine
+    zeros = _check_proof(changes, message, anchor, kind.mine_range)
 
-    changes.put_planet(replace(planet, ore=planet.ore - 1))
+    clock = changes.height if shared else planet.block_start_ore_mine
+    changes.put_planet(replace(planet, ore=planet.ore - 1, block_start_ore_mine=clock))
     changes.put_player(replace(owner, ore=owner.ore + 1))
-    changes.put_struct(replace(struct, block_start_ore_mine=changes.height))
+    if not shared:
+        changes.put_struct(replace(struct, block_start_ore_mine=changes.height))
     _ore_done(changes, "EventOreMine", "eventOreMineDetail", owner)
     _accepted(changes, message, zeros)
     return tx_pb2.MsgStructOreMinerStatusResponse(struct=records.struct_record(changes.state, struct))
@@ -72,17 +79,24 @@ def _refine(changes: Changes, message: Completion) -> Message:
     kind = changes.state.struct_types[struct.type]
     if not kind.refine_range:
         _refuse(1260, f"struct {struct.id} has no refinery system")
-    if changes.state.planets[struct.location_id].complete:
-        _refuse(1650, f"planet {struct.location_id} is complete")
+    planet = changes.state.planets[struct.location_id]
+    if planet.complete:
+        _refuse(1650, f"planet {planet.id} is complete")
     if not owner.ore:
         _refuse(1203, f"player {owner.id} has no ore to refine")
-    zeros = _check_proof(changes, message, struct.block_start_ore_refine, kind.refine_range)
+    shared = changes.state.planet_clocks
+    _check_siege(changes, planet)
+    anchor = planet.block_start_ore_refine if shared else struct.block_start_ore_refine
+    zeros = _check_proof(changes, message, anchor, kind.refine_range)
 
     changes.put_player(replace(owner, ore=owner.ore - 1))
     accounts = changes.state.accounts
     account = accounts[owner.primary_address]
     accounts[account.address] = replace(account, ualpha=account.ualpha + UALPHA_PER_ORE)
-    changes.put_struct(replace(struct, block_start_ore_refine=changes.height))
+    if shared:
+        changes.put_planet(replace(planet, block_start_ore_refine=changes.height))
+    else:
+        changes.put_struct(replace(struct, block_start_ore_refine=changes.height))
     _ore_done(changes, "EventAlphaRefine", "eventAlphaRefineDetail", owner)
     _accepted(changes, message, zeros)
     return tx_pb2.MsgStructOreRefineryStatusResponse(struct=records.struct_record(changes.state, struct))
@@ -124,7 +138,7 @@ def _raid(changes: Changes, message: Completion) -> Message:
     _accepted(changes, message, zeros, planet.id)
     return tx_pb2.MsgPlanetRaidCompleteResponse(
         fleet=records.fleet_record(state, state.fleets[fleet.id]),
-        planet=records.planet_record(state.planets[planet.id]),
+        planet=records.planet_record(state, state.planets[planet.id]),
         oreStolen=stolen,
     )
 
@@ -160,6 +174,12 @@ def _working_struct_of(changes: Changes, message: Completion) -> tuple[Struct, P
     if not owner.online:
         _refuse(1201, f"player {owner.id} is offline (load above capacity)")
     return struct, owner
+
+
+def _check_siege(changes: Changes, planet: Planet) -> None:
+    """From v0.21 on no ore is worked on a planet where a fleet queues to raid."""
+    if changes.state.planet_clocks and planet.queue:
+        _refuse(1650, f"planet {planet.id} is under_raid by fleet {planet.queue[0]}")
 
 
 def _check_proof(

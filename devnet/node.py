@@ -16,15 +16,13 @@ from devnet.block import Block, IncludedTx
 from devnet.chain import Chain
 from devnet.rpc_server import RpcServer
 from devnet.staging import Condition, Stage
-from devnet.state import PERMISSION_ALL
+from devnet.state import DEFAULT_VERSION, PERMISSION_ALL, VERSIONS
 from hashfleet.action import Action
 from hashfleet.errors import HashfleetError, InvalidInput
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_CHAIN_ID = "hashfleet-devnet-1"
-#: The release that the devnet behaves like, as GetNodeInfo tells it.
-VERSION = "v0.20.0"
 MIN_INTERVAL, MAX_INTERVAL = 0.05, 3600.0
 
 
@@ -47,17 +45,25 @@ class Devnet:
         grpc_port: int = 0,
         rpc_port: int = 0,
         address_cap: int = ADDRESS_CAP,
+        version: str | None = None,
     ) -> None:
-        """Make the chain, from the state file if there is one. Raises InvalidInput."""
+        """Make the chain, from the state file if there is one. Raises InvalidInput.
+
+        `version` is a key of VERSIONS: the release that a new chain behaves like.
+        """
+        if version is not None and version not in VERSIONS:
+            raise InvalidInput(f"the devnet's version is {version!r}; it should be {' or '.join(VERSIONS)}")
         if interval is not None and not MIN_INTERVAL <= interval <= MAX_INTERVAL:
             raise InvalidInput(f"the block interval is {interval} s; it should be {MIN_INTERVAL} to {MAX_INTERVAL} s")
         found = state_file.read(state_path) if state_path else None
         if found is None:
-            state, height = scenario.genesis(scenario.load(scenario_name), start_height)
+            state, height = scenario.genesis(scenario.load(scenario_name), start_height, version or DEFAULT_VERSION)
             self.chain = Chain(chain_id or DEFAULT_CHAIN_ID, state, height, address_cap=address_cap)
         else:
             if chain_id not in (None, found.chain_id):
                 raise InvalidInput(f"{str(state_path)!r} holds chain {found.chain_id}, not {chain_id}; name that one")
+            if version not in (None, found.state.version):
+                raise InvalidInput(f"{str(state_path)!r} holds a chain of {found.state.version}, not of {version}")
             height = found.blocks[-1].height
             self.chain = Chain(found.chain_id, found.state, height, blocks=found.blocks, address_cap=address_cap)
         self._interval = interval
@@ -96,14 +102,15 @@ class Devnet:
         """Open both servers and start the clock. Raises HashfleetError if a port is taken or the file unwritable."""
         if self._state_path:
             self._save()
-        server = grpc_server.make_server(self.chain, VERSION)
+        version = VERSIONS[self.chain.state.version]
+        server = grpc_server.make_server(self.chain, version)
         try:
             grpc_port = grpc_server.bind(server, self._host, self._ports[0])
             listener = rpc_server.listen(self._host, self._ports[1])
         except HashfleetError:
             await server.stop(None)
             raise
-        self._rpc = RpcServer(self.chain, VERSION, listener)
+        self._rpc = RpcServer(self.chain, version, listener)
         self._grpc = server
         self._bound = (grpc_port, listener.getsockname()[1])
         try:

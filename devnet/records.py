@@ -7,6 +7,9 @@ from hashfleet.rpc.structs.structs import types_pb2
 
 #: Grid attribute number of ore: `0-2-9` is the ore of planet 2-9.
 GRID_ORE = 0
+GRID_CAPACITY = 2
+GRID_LOAD = 3
+GRID_STRUCTS_LOAD = 4
 
 
 def struct_attributes(struct: Struct) -> types_pb2.StructAttributes:
@@ -42,7 +45,15 @@ def struct_attribute_values(struct: Struct) -> dict[int, int]:
 
 def planet_attribute_values(planet: Planet) -> dict[int, int]:
     """Stored attribute number -> value; what the devnet has none of is 0."""
-    return dict.fromkeys(range(11), 0) | {0: planet.shield, 10: planet.block_start_raid}
+    return dict.fromkeys(range(16), 0) | {
+        0: planet.shield,
+        10: planet.block_start_raid,
+        11: planet.block_raider_arrived,
+        12: planet.block_start_ore_mine,
+        13: planet.block_start_ore_refine,
+        14: planet.active_rigs,
+        15: planet.active_refineries,
+    }
 
 
 #: A name that is not in here reads attribute 0, as on the chain.
@@ -59,6 +70,22 @@ PLANET_ATTRIBUTE_NAMES = {
         field.name for field in types_pb2.PlanetAttributes.DESCRIPTOR.fields if field.number <= 11
     )
 }
+#: Since v0.21. Their numbers in the planet answer are not known, so they are told by name only.
+PLANET_CLOCK_NAMES = {
+    "blockRaiderArrived": 11,
+    "blockStartOreMine": 12,
+    "blockStartOreRefine": 13,
+    "oreMiningActiveQuantity": 14,
+    "oreRefiningActiveQuantity": 15,
+}
+#: Slots that a planet or fleet has in each ambit. The stage may put more structs there than the chain would.
+SLOTS = 4
+
+
+def planet_attribute_number(state: State, name: str) -> int:
+    """The attribute that the chain reads for this name; 0 for a name that it does not know."""
+    known = PLANET_ATTRIBUTE_NAMES | PLANET_CLOCK_NAMES if state.planet_clocks else PLANET_ATTRIBUTE_NAMES
+    return known.get(name, 0)
 
 
 def planet_attributes(planet: Planet) -> types_pb2.PlanetAttributes:
@@ -97,16 +124,21 @@ def struct_type_record(kind: StructType) -> types_pb2.StructType:
     return record
 
 
-def planet_record(planet: Planet) -> types_pb2.Planet:
+def planet_record(state: State, planet: Planet) -> types_pb2.Planet:
+    slots = _slots(state, planet.structs)
     return types_pb2.Planet(
         id=planet.id,
         maxOre=planet.max_ore,
         creator=planet.creator,
         owner=planet.owner,
-        spaceSlots=4,
-        airSlots=4,
-        landSlots=4,
-        waterSlots=4,
+        space=slots["space"],
+        air=slots["air"],
+        land=slots["land"],
+        water=slots["water"],
+        spaceSlots=SLOTS,
+        airSlots=SLOTS,
+        landSlots=SLOTS,
+        waterSlots=SLOTS,
         status=types_pb2.complete if planet.complete else types_pb2.active,
         locationListStart=planet.queue[0] if planet.queue else "",
         locationListLast=planet.queue[-1] if planet.queue else "",
@@ -115,6 +147,7 @@ def planet_record(planet: Planet) -> types_pb2.Planet:
 
 def fleet_record(state: State, fleet: Fleet) -> types_pb2.Fleet:
     ahead, behind = state.queue_neighbours(fleet)
+    slots = _slots(state, fleet.structs)
     return types_pb2.Fleet(
         id=fleet.id,
         owner=fleet.owner,
@@ -123,10 +156,14 @@ def fleet_record(state: State, fleet: Fleet) -> types_pb2.Fleet:
         status=types_pb2.away if fleet.away else types_pb2.onStation,
         locationListForward=ahead,
         locationListBackward=behind,
-        spaceSlots=4,
-        airSlots=4,
-        landSlots=4,
-        waterSlots=4,
+        space=slots["space"],
+        air=slots["air"],
+        land=slots["land"],
+        water=slots["water"],
+        spaceSlots=SLOTS,
+        airSlots=SLOTS,
+        landSlots=SLOTS,
+        waterSlots=SLOTS,
         commandStruct=fleet.command_struct,
     )
 
@@ -146,6 +183,16 @@ def player_grid(player: Player) -> types_pb2.GridAttributes:
     return types_pb2.GridAttributes(
         ore=player.ore, capacity=player.capacity, load=player.load, structsLoad=player.structs_load
     )
+
+
+def _slots(state: State, structs: tuple[str, ...]) -> dict[str, list[str]]:
+    """Struct ids by ambit, with empty texts for free slots."""
+    slots: dict[str, list[str]] = {"space": [], "air": [], "land": [], "water": []}
+    for struct_id in structs:
+        slots[state.struct_types[state.structs[struct_id].type].ambit].append(struct_id)
+    for taken in slots.values():
+        taken += [""] * (SLOTS - len(taken))
+    return slots
 
 
 def _index(object_id: str) -> int:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from devnet.changes import Changes
 from devnet.staging import DEFAULT_CAPACITY, DEFAULT_ORE, Condition, Stage
-from devnet.state import PERMISSION_ALL, STRUCT_TYPES, State
+from devnet.state import DEFAULT_VERSION, PERMISSION_ALL, STRUCT_TYPES, State
 from hashfleet.action import MAX_HEIGHT
 from hashfleet.errors import InvalidInput
 
@@ -109,10 +109,10 @@ def load(name: str) -> Scenario:
         raise InvalidInput(f"scenario {name!r} is wrong at {where}: {first['msg']}") from error
 
 
-def genesis(scenario: Scenario, start_height: int | None = None) -> tuple[State, int]:
+def genesis(scenario: Scenario, start_height: int | None = None, version: str = DEFAULT_VERSION) -> tuple[State, int]:
     """The state at the start height (the scenario's, unless given). Raises InvalidInput."""
     height = scenario.start_height if start_height is None else start_height
-    changes = Changes(State(struct_types=dict(STRUCT_TYPES)), height)
+    changes = Changes(State(version=version, struct_types=dict(STRUCT_TYPES)), height, silent=True)
     stage = Stage(changes)
     for player in scenario.players:
         with _entry(player.id):

@@ -73,7 +73,7 @@ class Stage:
         )
         self._changes.put_player(Player(player_id, address, planet_id, fleet_id, capacity, ore=ore))
         self._changes.put_fleet(Fleet(fleet_id, owner=player_id, location_id=planet_id))
-        self._state.addresses[address] = Address(address, player_id, permissions)
+        self._changes.put_address(Address(address, player_id, permissions))
 
     def add_address(
         self, address: str, player_id: str, permissions: int, *, account_number: int | None = None, sequence: int = 0
@@ -81,13 +81,13 @@ class Stage:
         """Another key that may act for a player, with its permission bits."""
         self._player(player_id)
         self._add_account(address, account_number, sequence)
-        self._state.addresses[address] = Address(address, player_id, permissions)
+        self._changes.put_address(Address(address, player_id, permissions))
 
     def grant(self, owner_id: str, player_id: str, permissions: int) -> None:
         """Let `player_id` use those permission bits on what `owner_id` owns."""
         self._player(owner_id)
         self._player(player_id)
-        self._state.grants[f"{owner_id}@{player_id}"] = permissions
+        self._changes.put_grant(owner_id, player_id, permissions)
 
     def add_struct(
         self,
@@ -110,18 +110,18 @@ class Stage:
         if struct_id in self._state.structs:
             raise InvalidInput(f"struct {struct_id} is there already; ids should be new")
         location = owner.planet_id if kind.on_planet else owner.fleet_id
-        slot = sum(other.location_id == location for other in self._state.structs.values())
+        fleet = self._state.fleets[owner.fleet_id]
+        slot = len(self._state.planets[location].structs if kind.on_planet else fleet.structs)
         struct = Struct(
             struct_id, struct_type, owner_id, owner.primary_address, location, slot, StructStatus.MATERIALIZED
         )
+        if struct_type == COMMAND_SHIP and not fleet.command_struct:
+            self._changes.put_fleet(replace(fleet, command_struct=struct_id))
         if condition is Condition.BUILDING:
             start = self._changes.height if anchor is None else _anchor(anchor)
             self._changes.put_struct(replace(struct, block_start_build=start))
             return
         struct = replace(struct, status=struct.status | StructStatus.BUILT)
-        fleet = self._state.fleets[owner.fleet_id]
-        if struct_type == COMMAND_SHIP and not fleet.command_struct:
-            self._changes.put_fleet(replace(fleet, command_struct=struct_id))
         self._changes.put_struct(struct)
         if condition is Condition.ONLINE:
             self._changes.go_online(struct)
@@ -152,7 +152,7 @@ class Stage:
             self.set_anchor(Action.RAID, fleet_id, anchor)
 
     def set_anchor(self, action: Action, object_id: str, anchor: int) -> None:
-        """Set a clock: of a struct, or of the planet where a fleet stands."""
+        """Set a clock: of a struct, or of the planet where it (from v0.21 on) or a fleet stands."""
         _anchor(anchor)
         if action is Action.RAID:
             fleet = self._state.fleets.get(object_id)
@@ -162,6 +162,19 @@ class Stage:
             self._changes.put_planet(replace(planet, block_start_raid=anchor))
             return
         struct = self._struct(object_id)
+        if self._state.planet_clocks and action is not Action.BUILD:
+            home = self._state.planets.get(struct.location_id)
+            if home is None:
+                raise InvalidInput(f"struct {object_id} stands on no planet, so there is no ore clock to set")
+            mines = action is Action.MINE
+            self._changes.put_planet(
+                replace(
+                    home,
+                    block_start_ore_mine=anchor if mines else home.block_start_ore_mine,
+                    block_start_ore_refine=home.block_start_ore_refine if mines else anchor,
+                )
+            )
+            return
         if action is Action.BUILD:
             struct = replace(struct, block_start_build=anchor)
         elif action is Action.MINE:

@@ -16,6 +16,9 @@ PERMISSION_ALL = (1 << 25) - 1
 #: What a query says about an address that belongs to nobody.
 NO_PLAYER = "1-0"
 UALPHA_PER_ORE = 1_000_000
+#: Releases that the devnet can behave like, and the version that GetNodeInfo tells for them.
+VERSIONS = {"v0.20": "v0.20.0", "v0.21": "v0.21.0"}
+DEFAULT_VERSION = "v0.20"
 #: Shield of a planet without shield structures since v0.18; also its raid range.
 BASE_SHIELD = 25
 
@@ -135,6 +138,16 @@ class Planet:
     queue: tuple[str, ...] = ()
     block_start_raid: int = 0
     complete: bool = False
+    #: Structs that stand on it, destroyed ones left out.
+    structs: tuple[str, ...] = ()
+    # From v0.21 on all rigs of a planet share one clock, and so do its refineries; before, all of these stay 0.
+    block_start_ore_mine: int = 0
+    block_start_ore_refine: int = 0
+    #: When the queue of raiders began; 0 while there is none.
+    block_raider_arrived: int = 0
+    #: Structs that are online.
+    active_rigs: int = 0
+    active_refineries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +159,18 @@ class Fleet:
     #: Planet id.
     location_id: str
     away: bool = False
-    #: Struct id of the Command Ship; empty if there is none.
+    #: Struct id of the Command Ship, built or not; empty if there is none.
     command_struct: str = ""
+    #: Its other ships, destroyed ones left out.
+    structs: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class State:
     """All tables. Values are frozen, so a fork is a copy of the tables only."""
 
+    #: A key of VERSIONS.
+    version: str = DEFAULT_VERSION
     accounts: dict[str, Account] = field(default_factory=dict)
     addresses: dict[str, Address] = field(default_factory=dict)
     #: Permission id `{objectId}@{playerId}` -> bits granted to that player.
@@ -166,7 +183,13 @@ class State:
 
     def fork(self) -> State:
         """A copy that can be written and thrown away."""
-        return State(**{table.name: dict(getattr(self, table.name)) for table in fields(self)})
+        tables = {table.name: dict(getattr(self, table.name)) for table in fields(self) if table.name != "version"}
+        return State(version=self.version, **tables)
+
+    @property
+    def planet_clocks(self) -> bool:
+        """Whether the ore clocks belong to planets, and stand still while one is raided (v0.21)."""
+        return self.version == "v0.21"
 
     def queue_neighbours(self, fleet: Fleet) -> tuple[str, str]:
         """The fleets ahead of and behind this one where it stands; empty strings where there is none."""

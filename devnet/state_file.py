@@ -16,7 +16,7 @@ from devnet.chain import Chain
 from devnet.state import State
 from hashfleet.errors import InvalidInput
 
-FORMAT = 1
+FORMAT = 2
 #: Blocks written; enough for every timeout height and confirmation that a restart may interrupt.
 BLOCKS_WRITTEN = 200
 

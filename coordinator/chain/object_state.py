@@ -219,7 +219,10 @@ def player_state(answer: query_pb2.QueryGetPlayerResponse, asked: str) -> Player
 
 
 def check_structs(listed: Iterable[str], owner: str) -> list[str]:
-    """What a player's planet and fleet list: each struct once, free slots (empty texts) left out. Raises BadChainAnswer."""
+    """What a player's planet and fleet list: each struct once, without the empty texts of free slots.
+
+    Raises BadChainAnswer.
+    """
     found = list(dict.fromkeys(struct_id for struct_id in listed if struct_id))
     if len(found) > MAX_STRUCTS:
         raise BadChainAnswer(f"player {owner} is told to have {len(found)} structs; it should be at most {MAX_STRUCTS}")

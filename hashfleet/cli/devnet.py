@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from devnet.node import DEFAULT_CHAIN_ID, MAX_INTERVAL, MIN_INTERVAL, Devnet
+from devnet.state import VERSIONS
 
 _PORT = click.IntRange(0, 65535)
 
@@ -36,6 +37,11 @@ _PORT = click.IntRange(0, 65535)
     type=click.Path(dir_okay=False, path_type=Path),
     help="Keep the chain in this file, and go on from it.",
 )
+@click.option(
+    "--version",
+    type=click.Choice(list(VERSIONS)),
+    help="The structsd release that a new chain behaves like.  [default: v0.20]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON line.")
 def command(
     interval: float,
@@ -46,6 +52,7 @@ def command(
     chain_id: str | None,
     start_height: int | None,
     state_path: Path | None,
+    version: str | None,
     as_json: bool,
 ) -> None:
     """Run an embedded chain for trying things out.
@@ -62,6 +69,7 @@ def command(
         host=host,
         grpc_port=grpc_port,
         rpc_port=rpc_port,
+        version=version,
     )
     asyncio.run(_serve(devnet, as_json))
 
