@@ -21,7 +21,6 @@ from functools import lru_cache
 
 from hashfleet.difficulty import MAX_DIFFICULTY, first_age
 
-
 #: exp(-_OVER) is nothing beside 1.
 _OVER = 60.0
 
