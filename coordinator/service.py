@@ -18,8 +18,8 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from coordinator.chain.block_events import permissions_on
 from coordinator.autopilot import Autopilot
+from coordinator.chain.block_events import permissions_on
 from coordinator.chain.client import Block, ChainClient
 from coordinator.core.commands import (
     CancelLease,
@@ -146,8 +146,9 @@ class Service:
             logger.info("Going on with %d unfinished jobs.", len(unfinished))
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(), name="pump")
-                await self.apply(JobsRestored(self._clock(), tuple(unfinished)))
+                restored: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+                group.create_task(self._pump(JobsRestored(self._clock(), tuple(unfinished)), restored), name="pump")
+                await restored
                 group.create_task(self._follow_chain(), name="chain")
                 group.create_task(self.autopilot.run(), name="autopilot")
                 group.create_task(self._tick(), name="tick")
@@ -209,9 +210,12 @@ class Service:
         if events:
             await self.apply(events[-1])
 
-    async def _pump(self) -> None:
+    async def _pump(self, first: Event, done: asyncio.Future[object]) -> None:
+        """Work until cancelled. `first` goes before whatever was asked since the doors opened: the core has to know
+        the jobs under way before it takes a request, or the same work would be two jobs.
+        """
+        pending: list[tuple[Event, asyncio.Future[object] | None, Callable[[], object]]] = [(first, done, lambda: None)]
         while True:
-            pending = [await self._inbox.get()]
             while len(pending) < ROUND_EVENTS and not self._inbox.empty():
                 pending.append(self._inbox.get_nowait())
             changed: dict[str, Job] = {}
@@ -219,12 +223,12 @@ class Service:
             heard: set[str] = set()
             commands: list[Command] = []
             answers: list[tuple[asyncio.Future[object], object]] = []
-            for event, done, read in pending:
+            for event, asker, read in pending:
                 try:
                     out = self._machine.handle(event)
                 except HashfleetError as error:
-                    if done is not None and not done.cancelled():
-                        done.set_exception(error)
+                    if asker is not None and not asker.cancelled():
+                        asker.set_exception(error)
                     continue
                 changed |= out.changed
                 if isinstance(event, JobSubmitted) and event.request.idempotency_key is not None:
@@ -232,8 +236,8 @@ class Service:
                     keyed.append(KeyedRequest(claimant.job_id if claimant else event.job_id, event.request))
                 heard |= out.progressed
                 commands += out.commands
-                if done is not None:
-                    answers.append((done, read()))
+                if asker is not None:
+                    answers.append((asker, read()))
             if changed or keyed:
                 await self._save(list(changed.values()), keyed)
                 self.autopilot.jobs_changed(changed.values())
@@ -242,9 +246,10 @@ class Service:
             for job_id in heard | changed.keys():
                 for watcher in self._watchers.get(job_id, ()):
                     watcher.set()
-            for done, answer in answers:
-                if not done.cancelled():
-                    done.set_result(answer)
+            for asked, answer in answers:
+                if not asked.cancelled():
+                    asked.set_result(answer)
+            pending = [await self._inbox.get()]
 
     async def _save(self, jobs: list[Job], keyed: list[KeyedRequest]) -> None:
         """Store, however long it takes: until it is stored nothing is acted upon. Raises StoreDamaged."""
