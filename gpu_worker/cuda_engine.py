@@ -11,33 +11,30 @@ machine code for sm_90, and from that the limit of an H100 SXM (132 multiprocess
 
 These are counts, not rates: `make bench` measures on the GPU that is there.
 
-Two launches are queued at any time, on streams of their own, so that the device goes on while the host looks at what a
-launch found and while the last blocks of a launch leave multiprocessors idle.
+Launches are queued on streams of their own, so that one begins while the last blocks of another leave multiprocessors
+idle. What is launched is `gpu_worker.gpu_engine`'s.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu_worker.deadline import wait_until
-from gpu_worker.hit_buffer import HIT_CAPACITY, MAX_LAUNCH, all_hits, largest_launch
-from gpu_worker.kernel_parameters import blocks_to_hash, digest_masks, kernel_parameters
-from gpu_worker.kernel_source import CUDA_LANE_KERNELS, ENTRY_POINTS, cuda_source
-from gpu_worker.lanes import LaneProgram, Words, lane_program, lane_stretch
-from hashfleet.batches import BatchSize, check_search
-from hashfleet.difficulty import MAX_DIFFICULTY, expected_hashes
-from hashfleet.engine import Batch, DeviceInfo, EngineKind, Found, Search
-from hashfleet.errors import EngineError, EngineUnavailable
-from hashfleet.message import MAX_COUNTER_DIGITS, NonceSpace, lay_out
-from hashfleet.proof import MAX_NONCE_DIGITS, verify
+from gpu_worker.gpu_engine import FIRST_READ, GpuEngine, Launch, Threads, first_line
+from gpu_worker.hit_buffer import HIT_CAPACITY
+from gpu_worker.kernel_source import cuda_source
+from gpu_worker.lanes import Words
+from hashfleet.difficulty import MAX_DIFFICULTY
+from hashfleet.engine import Batch, DeviceInfo, EngineKind
+from hashfleet.errors import EngineUnavailable
+from hashfleet.message import MAX_COUNTER_DIGITS, lay_out
+from hashfleet.proof import MAX_NONCE_DIGITS
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -53,16 +50,11 @@ TAILS_PER_THREAD = 500
 _ONE, _UP = 1, 2**30
 #: Nonces in the first batch: far below 1 ms on any GPU; it adapts from there.
 _FIRST_BATCH = 2**16
-#: Hits read back together with their count; more are a second read.
-_FIRST_READ = 63
+#: The same where a launch holds small searches: 3 % of the work is the threads' fixed cost, and 1,000 of them keep more
+#: threads busy.
+_FEW_TAILS_PER_THREAD = 64
 #: Launches queued on the device at a time. Whoever closes a search waits for these at most.
 IN_FLIGHT = 2
-#: The same for many small searches, of which each has one.
-MANY_IN_FLIGHT = 8
-#: Tables of shape T kept on the device, 2 MB each: one per message length.
-_TABLES_KEPT = 8
-#: Zeros that the kernels for the two shapes test: the digest's first word. hashlib tests the rest, of one in 2**32.
-_TESTED_ZEROS = 8
 #: Options for NVRTC; CuPy adds the architecture of the device.
 COMPILE_OPTIONS = ("-std=c++17",)
 #: In how many of four rounds a rotation is done by multiplication (kernels/multiply_add.h): what an engine tries when
@@ -70,9 +62,6 @@ COMPILE_OPTIONS = ("-std=c++17",)
 MULTIPLIED_OF_FOUR = (0, 2, 4)
 #: How long each of these is timed, after as long a time of warming up.
 _TRIAL_SECONDS = 0.1
-
-#: (grid, block, the arguments before the hit buffer's capacity and the buffer)
-_Call: TypeAlias = "tuple[tuple[int, ...], tuple[int], tuple[Any, ...]]"
 
 
 def import_cupy() -> ModuleType:
@@ -82,7 +71,7 @@ def import_cupy() -> ModuleType:
     except (ImportError, OSError) as error:
         raise EngineUnavailable(
             "CUDA devices need CuPy: install hashfleet[cuda12] or hashfleet[cuda13], whichever the driver supports "
-            f"({_first_line(error)})"
+            f"({first_line(error)})"
         ) from error
     return cupy  # type: ignore[no-any-return]
 
@@ -101,23 +90,6 @@ def cuda_device_info(cupy: ModuleType, index: int) -> DeviceInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    """A search, ready to be launched piece by piece."""
-
-    kernel: Any
-    #: What this kernel has learnt about the device's speed.
-    size: BatchSize
-    #: call(start, count): how that stretch is launched.
-    call: Callable[[int, int], _Call]
-    #: Nonces per lane; batches end where a lane does. 1 for the kernels that know no lanes.
-    tails: int
-    #: Most nonces per launch.
-    most: int
-    #: Is what the device reports for that counter a hit?
-    confirm: Callable[[int], bool]
-
-
-@dataclass(frozen=True, slots=True)
 class _Slot:
     """What a launch in flight has for itself."""
 
@@ -129,21 +101,17 @@ class _Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class _Flight:
-    """A launch that the device has not answered yet, or whose answer nobody has looked at."""
+class _Span:
+    """Events on the device, recorded before and after a launch."""
 
-    slot: _Slot
-    start: int
-    count: int
-    #: Events on the device, recorded before and after.
     began: Any
     ended: Any
 
 
-class CudaEngine:
-    """One NVIDIA GPU. After an EngineError it stays failed: open another one, in a fresh process.
+class CudaEngine(GpuEngine):
+    """One NVIDIA GPU.
 
-    (A CUDA context that has once reported an error reports it for ever.)
+    (A CUDA context that has once reported an error reports it for ever: hence the fresh process.)
     """
 
     def __init__(
@@ -169,23 +137,28 @@ class CudaEngine:
         cupy = import_cupy()
         self._cupy = cupy
         # CUDADriverError, CUDARuntimeError and NVRTCError are RuntimeErrors; CuPy's out of memory is a MemoryError.
-        self._errors: tuple[type[Exception], ...] = (RuntimeError, MemoryError, cupy.cuda.compiler.CompileException)
-        self._capacity = hit_capacity
-        self._time_limit = time_limit
-        self._group_size = group_size
-        self._tails_per_thread = tails_per_thread
-        self._in_flight = in_flight
-        names = (*ENTRY_POINTS.values(), *CUDA_LANE_KERNELS)
-        self._sizes = {name: BatchSize(_FIRST_BATCH, MAX_LAUNCH) for name in names}
-        self._tables: OrderedDict[tuple[str, bytes], Any] = OrderedDict()
-        self._slots: list[_Slot] = []
-        self._flights: list[_Flight] = []
-        self._last_ended: Any = None
-        self._failure: str | None = None
+        errors: tuple[type[Exception], ...] = (RuntimeError, MemoryError, cupy.cuda.compiler.CompileException)
+        threads = Threads(
+            group=GROUP_SIZE,
+            lane_group=group_size,
+            width=1,
+            tails=tails_per_thread,
+            few_tails=_FEW_TAILS_PER_THREAD,
+            factors=(_ONE, _UP),
+        )
         try:
             if not 0 <= index < cupy.cuda.runtime.getDeviceCount():
                 raise EngineUnavailable(f"there is no CUDA device cuda:{index} on this machine")
-            self._device = cuda_device_info(cupy, index)
+            super().__init__(
+                cuda_device_info(cupy, index),
+                errors,
+                threads,
+                first_batch=_FIRST_BATCH,
+                hit_capacity=hit_capacity,
+                time_limit=time_limit,
+                in_flight=in_flight,
+            )
+            self._last_ended: Any = None
             self._gpu = cupy.cuda.Device(index)
             with self._gpu:
                 self._uploads = cupy.cuda.Stream(non_blocking=True)
@@ -193,50 +166,8 @@ class CudaEngine:
                 variants = {multiplied: self._compiled(multiplied) for multiplied in tried}
                 self._slots = [self._new_slot() for _ in range(in_flight)]
             self._kernels = self._fastest(variants)
-        except self._errors as error:
-            raise EngineUnavailable(f"cuda:{index} cannot be used: {_first_line(error)}") from error
-
-    @property
-    def device(self) -> DeviceInfo:
-        """The device that this engine drives."""
-        return self._device
-
-    def search(self, space: NonceSpace, start: int, count: int, zeros: int) -> Iterator[Batch]:
-        """See `hashfleet.engine.HashEngine.search`. InvalidInput for a counter in two pieces that is not shape T."""
-        check_search(space, start, count, zeros)
-        return self._batches(self._task(space, zeros), start, start + count)
-
-    def search_many(self, searches: Sequence[Search]) -> Iterator[Found]:
-        """See `hashfleet.engine.HashEngine.search_many`.
-
-        A search has one short launch on the device at a time, and several searches have one: the device is busy while
-        the host looks at answers, and little is hashed behind a hit.
-        """
-        for search in searches:
-            check_search(search.space, search.start, search.count, search.zeros)
-        self._check_usable()
-        return self._many(searches)
-
-    def close(self) -> None:
-        """Free the device, when it has done what it was asked; a second call does nothing."""
-        if self._failure is not None:
-            return
-        self._failure = f"the engine of {self._device.device_id} is closed"
-        failures: tuple[type[Exception], ...] = (EngineError, *self._errors)
-        try:
-            with self._gpu:
-                for flight in self._flights:
-                    self._wait_for(flight.ended)
-                self._flights.clear()
-                self._slots.clear()
-                self._tables.clear()
-                self._last_ended = None
-                self._cupy.get_default_memory_pool().free_all_blocks()
-        except failures as error:
-            # The process that drives a hung device is ended by its parent, and that frees the device too.
-            logger.warning("%s could not be freed: %s", self._device.device_id, _first_line(error))
-
-    # --- what is launched
+        except errors as error:
+            raise EngineUnavailable(f"cuda:{index} cannot be used: {first_line(error)}") from error
 
     def _compiled(self, multiplied: int) -> dict[str, Any]:
         options = (*COMPILE_OPTIONS, f"-DMULTIPLIED_OF_FOUR={multiplied}")
@@ -246,212 +177,59 @@ class CudaEngine:
             kernel.compile()  # now, so that what does not compile is found out here
         return kernels
 
-    def _task(self, space: NonceSpace, zeros: int) -> _Task:
-        """InvalidInput for a counter in two pieces that is not shape T."""
-        self._check_usable()
-        program = lane_program(space)
-        try:
-            # Each search has its own parameters, so that an older iterator still searches what it was asked.
-            task = self._plain_task(space, zeros) if program is None else self._lane_task(program, space, zeros)
-        except self._errors as error:
-            raise self._broken(error) from error
-        except EngineError as error:
-            raise self._failed(str(error)) from error
-        return task
+    # --- see GpuEngine
 
-    def _plain_task(self, space: NonceSpace, zeros: int) -> _Task:
-        """A thread per nonce, for any space whose counter is in one piece."""
-        blocks = space.blocks
-        parameters = self._on_device(kernel_parameters(blocks, zeros))
-
-        def call(start: int, count: int) -> _Call:
-            return (-(-count // GROUP_SIZE),), (GROUP_SIZE,), (parameters, np.uint64(start), np.uint32(count))
-
-        name = ENTRY_POINTS[blocks_to_hash(blocks)]
-        most = largest_launch(zeros, self._capacity)
-        return _Task(self._kernels[name], self._sizes[name], call, 1, most, lambda counter: True)
-
-    def _lane_task(self, program: LaneProgram, space: NonceSpace, zeros: int) -> _Task:
-        """A thread per lane and piece of its tails, for the two shapes."""
-        parameters = self._on_device(program.parameters)
-        table = self._table_on_device(program)
-        tails = len(program.table)
-        tested = min(zeros, _TESTED_ZEROS)
-        rest = (digest_masks(tested)[0], _ONE, _UP)
-        group, pieces = self._group_size, self._tails_per_thread
-
-        def call(start: int, count: int) -> _Call:
-            stretch = lane_stretch(start, count, tails)
-            grid = -(-stretch.lanes // group), -(-(stretch.end_tail - stretch.first_tail) // pieces)
-            numbers = (stretch.lanes, stretch.skip, stretch.count, stretch.first_tail, stretch.end_tail, pieces, *rest)
-            words = [np.uint32(number) for number in numbers]
-            return grid, (group,), (parameters, table, np.uint64(stretch.first_lane), *words)
-
-        def confirm(counter: int) -> bool:
-            return zeros == tested or verify(space.prefix, space.nonce(counter)).zeros >= zeros
-
-        name, most = program.kernel, largest_launch(tested, self._capacity)
-        return _Task(self._kernels[name], self._sizes[name], call, tails, most, confirm)
-
-    def _on_device(self, values: Words) -> Any:
-        """A copy on the device, complete when this returns: launches are on other streams and do not wait for it."""
+    def _upload(self, values: Words) -> Any:
+        # Waited for: launches are on other streams and would not wait for it.
         with self._gpu, self._uploads as stream:
             copy = self._cupy.asarray(values)
-            self._wait_for(stream.record())
+            self._wait_for(_Span(None, stream.record()))
         return copy
-
-    def _table_on_device(self, program: LaneProgram) -> Any:
-        # Tables of one kernel differ in their first row if they differ at all.
-        key = (program.kernel, program.table[0].tobytes())
-        if key not in self._tables:
-            self._tables[key] = self._on_device(program.table)
-        self._tables.move_to_end(key)
-        while len(self._tables) > _TABLES_KEPT:
-            self._tables.popitem(last=False)  # a search under way keeps its own
-        return self._tables[key]
 
     def _new_slot(self) -> _Slot:
         with self._gpu:
             stream = self._cupy.cuda.Stream(non_blocking=True)
             with stream:
                 found = self._cupy.zeros(1 + self._capacity, dtype=np.uint32)
-            size = 1 + min(_FIRST_READ, self._capacity)
+            size = 1 + min(FIRST_READ, self._capacity)
             pinned = self._cupy.cuda.alloc_pinned_memory(size * found.itemsize)
             return _Slot(stream, found, np.frombuffer(pinned, np.uint32, size))
 
-    # --- the search
-
-    def _batches(self, task: _Task, start: int, end: int) -> Generator[Batch]:
-        at = start
-        in_flight: deque[_Flight] = deque()
-        try:
-            while at < end or in_flight:
-                while at < end and len(in_flight) < self._in_flight:
-                    count = _next_count(task, at, end)
-                    in_flight.append(self._launched(task, at, count))
-                    at += count
-                hits = self._landed(task, in_flight[0])
-                flight = in_flight.popleft()
-                task.size.learn(flight.count, self._seconds(flight))
-                yield Batch(flight.start, flight.count, hits)
-        finally:
-            self._drain(in_flight)
-
-    def _many(self, searches: Sequence[Search]) -> Generator[Found]:
-        waiting = deque((index, search, search.start) for index, search in enumerate(searches))
-        in_flight: deque[tuple[int, Search, _Task, _Flight]] = deque()
-        # Launches that run side by side have no time of their own; many together have.
-        nonces: Counter[BatchSize] = Counter()
-        seconds: dict[BatchSize, float] = defaultdict(float)
-        try:
-            while waiting or in_flight:
-                while waiting and len(in_flight) < MANY_IN_FLIGHT:
-                    index, search, at = waiting.popleft()
-                    task = self._task(search.space, search.zeros)
-                    count = _next_count_to_hit(task, at, search)
-                    in_flight.append((index, search, task, self._launched(task, at, count)))
-                index, search, task, flight = in_flight[0]
-                hits = self._landed(task, flight)
-                in_flight.popleft()
-                nonces[task.size] += flight.count
-                seconds[task.size] += self._seconds(flight)
-                if 2 * nonces[task.size] >= task.size.nonces:
-                    task.size.learn(nonces.pop(task.size), seconds.pop(task.size))
-                at = flight.start + flight.count
-                if hits:
-                    yield Found(index, hits[0] - search.start + 1, hits[0])
-                    continue
-                if at < search.start + search.count:
-                    waiting.appendleft((index, search, at))
-                yield Found(index, at - search.start, None)
-        finally:
-            self._drain(deque(flight for _, _, _, flight in in_flight))
-
-    def _launched(self, task: _Task, start: int, count: int) -> _Flight:
-        self._check_usable()
-        try:
-            flight = self._enqueue(task, self._slots.pop() if self._slots else self._new_slot(), start, count)
-        except self._errors as error:
-            raise self._broken(error) from error
-        self._flights.append(flight)
-        return flight
-
-    def _enqueue(self, task: _Task, slot: _Slot, start: int, count: int) -> _Flight:
-        grid, block, arguments = task.call(start, count)
+    def _enqueue(self, slot: _Slot, launch: Launch) -> _Span:
+        kernel = self._kernels[launch.kernel]
         # The current device and stream belong to the thread, and each batch may be asked for by another one.
         with self._gpu, slot.stream:
             began = slot.stream.record()
             slot.found.data.memset_async(0, slot.found.itemsize)  # the count; no kernel of CuPy's own to compile
-            task.kernel(grid, block, (*arguments, np.uint32(self._capacity), slot.found))
+            kernel(launch.groups, (launch.group,), (*launch.arguments, np.uint32(self._capacity), slot.found))
             slot.found[: len(slot.first)].get(out=slot.first, blocking=False)
-            return _Flight(slot, start, count, began, slot.stream.record())
+            return _Span(began, slot.stream.record())
 
-    def _landed(self, task: _Task, flight: _Flight) -> tuple[int, ...]:
-        """Wait for a launch; its hits, ascending."""
-        self._check_usable()
-        try:
-            first = self._answer(flight)
+    def _is_complete(self, event: _Span) -> bool:
+        with self._gpu:
+            return bool(event.ended.done)
 
-            def launch(start: int, count: int) -> tuple[int, Sequence[int]]:
-                if (start, count) == (flight.start, flight.count):
-                    return first
-                return self._answer(self._enqueue(task, flight.slot, start, count))
+    def _first_found(self, slot: _Slot) -> Words:
+        return slot.first
 
-            hits = all_hits(launch, flight.start, flight.count, self._capacity)
-        except self._errors as error:
-            raise self._broken(error) from error
-        except EngineError as error:
-            raise self._failed(str(error)) from error
-        self._release(flight)
-        return tuple(counter for counter in hits if task.confirm(counter))
+    def _all_found(self, slot: _Slot, found: int) -> Words:
+        with self._gpu, slot.stream:
+            words: Words = slot.found[1 : 1 + found].get()
+        return words
 
-    def _answer(self, flight: _Flight) -> tuple[int, Sequence[int]]:
-        """See `hit_buffer.Launch`."""
-        with self._gpu, flight.slot.stream:
-            self._wait_for(flight.ended)
-            first = flight.slot.first
-            found = int(first[0])
-            if found > self._capacity:
-                return found, []
-            if found < len(first):
-                return found, first[1 : 1 + found].tolist()
-            # The stream is in order and now empty, so this read only copies some bytes and cannot hang.
-            return found, flight.slot.found[1 : 1 + found].get().tolist()
-
-    def _wait_for(self, event: Any) -> None:
-        wait_until(lambda: bool(event.done), self._time_limit, self._device.device_id)
-
-    def _seconds(self, flight: _Flight) -> float:
-        """How long the device was at it: since it began, or since the launch before ended, whichever is later.
-
-        By the device's own clock: the host may have looked late.
-        """
+    def _seconds(self, event: _Span) -> float:
+        """Since the launch began, or since the one before ended, whichever is later: they may overlap."""
         elapsed = self._cupy.cuda.get_elapsed_time
-        try:
-            milliseconds = float(elapsed(flight.began, flight.ended))
-            since = milliseconds if self._last_ended is None else float(elapsed(self._last_ended, flight.ended))
-        except self._errors as error:
-            raise self._broken(error) from error
-        self._last_ended = flight.ended
+        milliseconds = float(elapsed(event.began, event.ended))
+        since = milliseconds if self._last_ended is None else float(elapsed(self._last_ended, event.ended))
+        self._last_ended = event.ended
         # Below 0: another search's launch, later than this one, was looked at before.
         return (min(milliseconds, since) if since > 0 else milliseconds) / 1000
 
-    def _drain(self, in_flight: deque[_Flight]) -> None:
-        """Wait until the device has done what nobody wants any more."""
-        while in_flight and self._failure is None:
-            flight = in_flight.popleft()
-            try:
-                with self._gpu:
-                    self._wait_for(flight.ended)
-            except self._errors as error:
-                raise self._broken(error) from error
-            except EngineError as error:
-                raise self._failed(str(error)) from error
-            self._release(flight)
-
-    def _release(self, flight: _Flight) -> None:
-        self._flights.remove(flight)
-        self._slots.append(flight.slot)
+    def _free(self) -> None:
+        self._last_ended = None
+        with self._gpu:
+            self._cupy.get_default_memory_pool().free_all_blocks()
 
     # --- the choice among the variants
 
@@ -474,9 +252,7 @@ class CudaEngine:
         """Hashes a second."""
         self._kernels = kernels
         space = lay_out(b"", "0", MAX_COUNTER_DIGITS, MAX_NONCE_DIGITS)
-        program = lane_program(space)
-        assert program is not None  # nothing stands in the way of shape T
-        with closing(self._batches(self._lane_task(program, space, MAX_DIFFICULTY), 0, space.capacity)) as batches:
+        with closing(self._batches(self._task(space, MAX_DIFFICULTY), 0, space.capacity)) as batches:
             self._hashed_for(_TRIAL_SECONDS, batches)  # the clocks rise, the batches grow
             nonces, seconds = self._hashed_for(_TRIAL_SECONDS, batches)
         return nonces / seconds
@@ -488,38 +264,3 @@ class CudaEngine:
         while time.monotonic() - began < seconds:
             nonces += next(batches).count
         return nonces, time.monotonic() - began
-
-    # --- failures
-
-    def _check_usable(self) -> None:
-        if self._failure is not None:
-            raise EngineError(self._failure)
-
-    def _broken(self, error: Exception) -> EngineError:
-        return self._failed(f"{self._device.device_id} failed: {_first_line(error)}")
-
-    def _failed(self, why: str) -> EngineError:
-        self._failure = why
-        return EngineError(why)
-
-
-def _next_count(task: _Task, at: int, end: int) -> int:
-    count = min(task.size.nonces, task.most, end - at)
-    # To end where a lane ends, so that no lane is hashed in two launches; unless that would halve a short launch.
-    return count if count < 2 * task.tails or at + count == end else count - (at + count) % task.tails
-
-
-def _next_count_to_hit(task: _Task, at: int, search: Search) -> int:
-    """Half the hashes that a hit takes on average, so that a search makes 1.3 times these in all.
-
-    Not less than the device does in about 0.2 ms, which a launch costs anyway, and not more than what leaves all
-    launches in flight together at a batch's time.
-    """
-    least, most = task.size.nonces // 256, min(task.size.nonces // MANY_IN_FLIGHT, task.most)
-    wanted = max(1, min(max(expected_hashes(search.zeros) // 2, least), most))
-    return min(wanted, search.start + search.count - at)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

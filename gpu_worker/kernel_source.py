@@ -8,8 +8,8 @@ from importlib import resources
 
 #: The two kernels' names, by the number of blocks they hash.
 ENTRY_POINTS = {1: "search_one_block", 2: "search_two_blocks"}
-#: The CUDA kernels for the shapes of `hashfleet.message`: T, and S with its varying word 12 or 13.
-CUDA_LANE_KERNELS = ("search_shared", "search_short_12", "search_short_13")
+#: The kernels for the shapes of `hashfleet.message`: T, and S with its varying word 12 or 13.
+LANE_KERNELS = ("search_shared", "search_short_12", "search_short_13")
 
 _INCLUDE = re.compile(r'^#include "([a-z0-9_]+\.h)"$', re.MULTILINE)
 

@@ -7,6 +7,7 @@ table with a row per tail, which is the same for every lane and so is made once 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -14,10 +15,15 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hashfleet.message import LOW_DIGITS, ROUND_CONSTANTS, NonceSpace, SharedTemplate, ShortTemplate
+from gpu_worker.kernel_parameters import digest_masks
+from hashfleet.message import LOW_DIGITS, ROUND_CONSTANTS, NonceSpace
 
+#: Zeros that the kernels test at most: the digest's first word. hashlib tests the rest, of one nonce in 2**32.
+_TESTED_ZEROS = 8
 #: The first word of the schedule that the tails' digits vary, in shape T.
 _FIRST_SHARED_ROUND = 12
+#: Rows of the parameters: chaining value, block, mask.
+_STATE_WORDS, PARAMETER_ROWS = 8, 25
 
 Words: TypeAlias = NDArray[np.uint32]
 
@@ -48,33 +54,66 @@ def lane_stretch(start: int, count: int, tails: int) -> LaneStretch:
 
 @dataclass(frozen=True, slots=True)
 class LaneProgram:
-    """One of the kernels whose threads own lanes, and what it reads for one space."""
+    """One of the kernels whose threads own lanes, and what it reads for one search."""
 
     kernel: str
-    #: 24 words: the chaining value before the block with the high digits, and that block.
+    #: PARAMETER_ROWS words: the chaining value before the block with the high digits, that block with every digit "0",
+    #: and the mask of the digest's first word.
     parameters: Words
+    #: Leading zeros that the mask tests: as many as a hit needs, or fewer.
+    tested_zeros: int
     #: One row per tail.
     table: Words
+    #: The lane's digits stand in the four words of the block before this one.
+    digits_end: int
+
+    @property
+    def table_key(self) -> tuple[str, bytes]:
+        """Equal for equal tables: those of one kernel differ in their first row if they differ at all."""
+        return self.kernel, self.table[0].tobytes()
 
 
-def lane_program(space: NonceSpace) -> LaneProgram | None:
+def lane_program(space: NonceSpace, zeros: int) -> LaneProgram | None:
     """The kernel for a space of shape T or S; None for any other."""
+    tested = min(zeros, _TESTED_ZEROS)
     shared = space.shared
     if shared is not None:
-        return _shared_program(shared)
+        parameters = _parameters(shared.midstate, shared.lane_block, tested)
+        table = shared_table(shared.tail_block)
+        return LaneProgram("search_shared", parameters, tested, table, len(shared.lane_block))
     short = space.short
-    return None if short is None else _short_program(short)
+    if short is not None:
+        parameters = _parameters(short.midstate, short.block, tested)
+        table = short_table(short.block[short.word], short.low_digits)
+        return LaneProgram(f"search_short_{short.word}", parameters, tested, table, short.word)
+    return None
 
 
-def _shared_program(template: SharedTemplate) -> LaneProgram:
-    parameters = np.array(template.midstate + template.lane_block, np.uint32)
-    return LaneProgram("search_shared", parameters, shared_table(template.tail_block))
+def _parameters(midstate: tuple[int, ...], block: tuple[int, ...], tested_zeros: int) -> Words:
+    return np.array((*midstate, *block, digest_masks(tested_zeros)[0]), np.uint32)
 
 
-def _short_program(template: ShortTemplate) -> LaneProgram:
-    parameters = np.array(template.midstate + template.block, np.uint32)
-    table = short_table(template.block[template.word], template.low_digits)
-    return LaneProgram(f"search_short_{template.word}", parameters, table)
+def lane_columns(chosen: Sequence[tuple[LaneProgram, int, int]], multiple: int) -> Words:
+    """The parameters of lanes that are given one by one, for a launch that holds lanes of many searches.
+
+    `chosen` are programs of one kernel and one table, each with its first lane and the number of its lanes. Shape
+    (PARAMETER_ROWS, columns): a column per lane, its digits written, in the order given; then columns that are not for
+    use, up to a multiple of `multiple`, so that a work item may read a whole vector.
+    """
+    counts = np.array([lanes for _, _, lanes in chosen], np.int64)
+    lanes = int(counts.sum())
+    columns = np.zeros((PARAMETER_ROWS, -(-lanes // multiple) * multiple), np.uint32)
+    programs = np.stack([program.parameters for program, _, _ in chosen], axis=1)
+    columns[:, :lanes] = np.repeat(programs, counts, axis=1)
+    # Lane numbers: each search's first one, and on from there.
+    began = np.cumsum(counts) - counts
+    firsts = np.array([first for _, first, _ in chosen], np.int64)
+    numbers = np.arange(lanes) + np.repeat(firsts - began, counts)
+    end = _STATE_WORDS + chosen[0][0].digits_end
+    for place in range(1, 5):  # from the last four digits on
+        numbers, digits = np.divmod(numbers, 10**4)
+        columns[end - place, :lanes] += _four_digits(digits.astype(np.uint32))
+    return columns
 
 
 @lru_cache(maxsize=16)
@@ -99,6 +138,12 @@ def short_table(word: int, low_digits: int) -> Words:
     return np.ascontiguousarray(np.stack([words, _small_sigma0(words)], axis=1))
 
 
+def _four_digits(values: Words) -> Words:
+    """0 .. 9999 as four bytes 0 .. 9, the thousands in the highest: what is added to the text "0000"."""
+    return _text_words(0, LOW_DIGITS)[values]
+
+
+@lru_cache(maxsize=8)
 def _text_words(word: int, digits: int) -> Words:
     """`word` with the decimal digits of 0, 1, 2 .. written over the "0"s in its first `digits` bytes."""
     values = np.arange(10**digits, dtype=np.uint32)

@@ -7,10 +7,17 @@
  * The host defines
  *     WIDTH    lanes per work item: 1 on a GPU, whose compiler spreads work items over its vector units by itself;
  *              on a CPU the number of 32-bit words in a vector register (PoCL vectorises no loop that may report a hit)
+ * and may define, where the compiler is NVIDIA's and WIDTH is 1,
+ *     MULTIPLY_ADD    the additions of the hot loops as multiply-adds; see multiply_add.h, which does the same in CUDA
  *
- * The parameters, in 32-bit words (`LaneProgram` in gpu_worker/lanes.py; the CUDA kernels read the same):
+ * The lanes of a launch follow one another in one search (`columns` is 0), or each is given by itself, so that they may
+ * be of many searches. What tells the cases apart is done once per lane; the hot loops are the same.
+ *
+ * The parameters are rows of 32-bit words (`gpu_worker/lanes.py`; the CUDA kernels read the same). A row has one word
+ * for all lanes, every digit '0'; or it has `columns` words, one per lane, the lane's digits written:
  *      0 ..  7   chaining value before the block with the high digits
- *      8 .. 23   that block, every digit '0'
+ *      8 .. 23   that block
+ *     24         mask: a nonce is a hit if no masked bit of its digest's first word is set
  */
 
 typedef uint word32;
@@ -43,12 +50,25 @@ __constant const word32 NUMBERS[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
 #endif
 #endif
 
+#ifdef MULTIPLY_ADD
+/* x * one + y, with a `one` that is 1 and that the compiler cannot see through: a kernel's argument. */
+static inline word32 multiply_add(word32 x, word32 one, word32 y)
+{
+    word32 sum;
+    asm("mad.lo.u32 %0, %1, %2, %3;" : "=r"(sum) : "r"(x), "r"(one), "r"(y));
+    return sum;
+}
+#define ADD(x, y) multiply_add(x, one, y)
+#else
+#define ADD(x, y) ((x) + (y))
+#endif
+
 /* Round i; `word` is its message word plus its constant. The callers rename a..h instead of moving eight values. */
-#define LANE_ROUND(a, b, c, d, e, f, g, h, word)                    \
-    do {                                                            \
-        vector32 t1 = h + (word) + BIG_SIGMA1(e) + CHOOSE(e, f, g); \
-        d += t1;                                                    \
-        h = t1 + BIG_SIGMA0(a) + MAJORITY(a, b, c);                 \
+#define LANE_ROUND(a, b, c, d, e, f, g, h, word)                                  \
+    do {                                                                          \
+        vector32 t1 = ADD(CHOOSE(e, f, g), ADD(BIG_SIGMA1(e), ADD(h, word)));     \
+        d = ADD(d, t1);                                                           \
+        h = ADD(MAJORITY(a, b, c), ADD(BIG_SIGMA0(a), t1));                       \
     } while (0)
 
 /* Rounds i to i + 7; WORD(i) is what round i takes. */
@@ -93,6 +113,18 @@ static inline vector32 four_digits(vector32 value)
     return a << 24 | (hundreds - 10u * a) << 16 | c << 8 | (rest - 10u * c);
 }
 
+/* Row i of the parameters, for this work item's lanes. */
+static inline vector32 row_of_lanes(__global const word32 *parameters, const word32 columns, const int i)
+{
+    if (columns == 0)
+        return (vector32)(parameters[i]);
+#if WIDTH == 1
+    return parameters[i * columns + get_global_id(0)];
+#else
+    return OF_WIDTH(vload, WIDTH)(get_global_id(0), parameters + i * columns);
+#endif
+}
+
 /* Write the digits of this work item's lanes over the "0"s of the four words before words[end]. */
 static inline void write_lanes(vector32 words[16], const int end, const word64 first_lane)
 {
@@ -135,19 +167,34 @@ static inline void report_lanes(const vector32 masked, const word32 tail, const 
 /* The arguments of every kernel. Grid: x the lanes, WIDTH for each work item; y the tails, tails_per_item for each
  * group, which is 1 high: so the compiler knows that all of a group read the table at the same place.
  *
- *     first_lane, skip, count    the range begins with the first lane's nonce number `skip` and has `count` nonces
+ *     parameters, columns        see above
+ *     first_lane                 the first lane's number, if `columns` is 0
+ *     lanes                      how many; a work item beyond them ends at once
+ *     skip, count                the range begins with the first lane's nonce number `skip` and has `count` nonces
  *     first_tail, end_tail       the tails to try: first_tail .. end_tail - 1
- *     mask                       a nonce is a hit if no masked bit of its digest's first word is set
+ *     one                        1
  *     capacity, found            see report_lanes
  *
  * What does not belong to the range in its first and last lanes is hashed for nothing and not reported. With more than
  * eight zeros asked for one nonce in 2^32 is a hit here and not to the host, which checks them.
  */
 #define LANE_ARGUMENTS                                                                                        \
-    __constant const word32 *restrict parameters, __global const word32 *restrict table,                      \
-        const word64 first_lane, const word32 skip, const word32 count, const word32 first_tail,              \
-        const word32 end_tail, const word32 tails_per_item, const word32 mask, const word32 capacity,         \
-        __global word32 *restrict found
+    __global const word32 *restrict parameters, const word32 columns, __global const word32 *restrict table,  \
+        const word64 first_lane, const word32 lanes, const word32 skip, const word32 count,                   \
+        const word32 first_tail, const word32 end_tail, const word32 tails_per_item, const word32 one,        \
+        const word32 capacity, __global word32 *restrict found
+
+/* What every kernel does first: `state` and `words` of its lanes, up to the four words before words[end]. */
+#define BEGIN_LANES(state, words, end)                            \
+    if (get_global_id(0) * WIDTH >= lanes)                        \
+        return;                                                   \
+    for (int i = 0; i < 8; i++)                                   \
+        state[i] = row_of_lanes(parameters, columns, i);          \
+    for (int i = 0; i < 16; i++)                                  \
+        words[i] = row_of_lanes(parameters, columns, 8 + i);      \
+    if (columns == 0)                                             \
+        write_lanes(words, end, first_lane);                      \
+    const vector32 mask = row_of_lanes(parameters, columns, 24)
 
 /* Shape T. The table has a row of 52 words per tail: word 12 of the last block, then word + constant of rounds 13 to
  * 63.
@@ -168,13 +215,7 @@ static inline void report_lanes(const vector32 masked, const word32 tail, const 
 __kernel void search_shared(LANE_ARGUMENTS)
 {
     vector32 state[8], words[16];
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        state[i] = parameters[i];
-#pragma unroll
-    for (int i = 0; i < 16; i++)
-        words[i] = parameters[8 + i];
-    write_lanes(words, 16, first_lane);
+    BEGIN_LANES(state, words, 16);
     sha256_compress(state, words);
     const vector32 feed = state[0];
 #pragma unroll
@@ -195,8 +236,8 @@ __kernel void search_shared(LANE_ARGUMENTS)
             schedule[i] = four.x, schedule[i + 1] = four.y, schedule[i + 2] = four.z, schedule[i + 3] = four.w;
         }
 #endif
-        vector32 a = state[0] + row[0], b = state[1], c = state[2], d = state[3];
-        vector32 e = state[4] + row[0], f = state[5], g = state[6], h = state[7];
+        vector32 a = ADD(state[0], row[0]), b = state[1], c = state[2], d = state[3];
+        vector32 e = ADD(state[4], row[0]), f = state[5], g = state[6], h = state[7];
         EIGHT_ROUNDS(13, SCHEDULE_WORD);
         EIGHT_ROUNDS(21, SCHEDULE_WORD);
         EIGHT_ROUNDS(29, SCHEDULE_WORD);
@@ -206,7 +247,7 @@ __kernel void search_shared(LANE_ARGUMENTS)
         LANE_ROUND(a, b, c, d, e, f, g, h, SCHEDULE_WORD(61));
         LANE_ROUND(h, a, b, c, d, e, f, g, SCHEDULE_WORD(62));
         LANE_ROUND(g, h, a, b, c, d, e, f, SCHEDULE_WORD(63));
-        const vector32 masked = (f + feed) & mask;
+        const vector32 masked = ADD(f, feed) & mask;
         if (ANY_ZERO(masked))
             report_lanes(masked, tail, 10000u, skip, count, capacity, found);
     }

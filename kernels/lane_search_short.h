@@ -12,21 +12,15 @@
 /* Does schedule word i depend on message word VARYING? By W[i] = W[i-16] + s0(W[i-15]) + W[i-7] + s1(W[i-2]) it first
  * reaches 7 words on, then every second one, and from 13 words on all. A constant, as every i is. */
 #define VARIES(i) ((i) == VARYING || (i) >= VARYING + 13 || ((i) >= VARYING + 7 && ((i) - VARYING) % 2 == 1))
-#define SHORT_WORD(i) (VARIES(i) ? w[i] + ROUND_CONSTANTS[i] : fixed[i])
+#define SHORT_WORD(i) (VARIES(i) ? ADD(w[i], ROUND_CONSTANTS[i]) : fixed[i])
 #endif
 
 __kernel void SEARCH_SHORT(LANE_ARGUMENTS)
 {
     /* A word that does not vary, or the constant part of one that does. */
     vector32 fixed[64], state[8];
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        state[i] = parameters[i];
-#pragma unroll
-    for (int i = 0; i < 16; i++)
-        fixed[i] = parameters[8 + i];
+    BEGIN_LANES(state, fixed, VARYING);
     const vector32 feed = state[0];
-    write_lanes(fixed, VARYING, first_lane);
 #pragma unroll
     for (int i = 16; i < 64; i++) {
         fixed[i] = VARIES(i - 16) ? (vector32)(0u) : fixed[i - 16];
@@ -50,18 +44,22 @@ __kernel void SEARCH_SHORT(LANE_ARGUMENTS)
         for (int i = VARYING + 7; i < 64; i++) {
             if (!VARIES(i))
                 continue;
-            w[i] = fixed[i]; /* 0 where all four terms vary */
-            if (VARIES(i - 16))
-                w[i] += w[i - 16];
+            /* Terms that do not vary are in fixed[i], which is 0 where all four vary. */
+            if (!VARIES(i - 16))
+                w[i] = fixed[i];
+            else if (VARIES(i - 15) && VARIES(i - 7) && VARIES(i - 2))
+                w[i] = w[i - 16];
+            else
+                w[i] = ADD(w[i - 16], fixed[i]);
             if (VARIES(i - 15))
-                w[i] += i - 15 == VARYING ? (vector32)(sigma) : SMALL_SIGMA0(w[i - 15]);
+                w[i] = ADD(i - 15 == VARYING ? (vector32)(sigma) : SMALL_SIGMA0(w[i - 15]), w[i]);
             if (VARIES(i - 7))
-                w[i] += w[i - 7];
+                w[i] = ADD(w[i - 7], w[i]);
             if (VARIES(i - 2))
-                w[i] += SMALL_SIGMA1(w[i - 2]);
+                w[i] = ADD(SMALL_SIGMA1(w[i - 2]), w[i]);
         }
-        vector32 a = state[0] + varying, b = state[1], c = state[2], d = state[3];
-        vector32 e = state[4] + varying, f = state[5], g = state[6], h = state[7];
+        vector32 a = ADD(state[0], varying), b = state[1], c = state[2], d = state[3];
+        vector32 e = ADD(state[4], varying), f = state[5], g = state[6], h = state[7];
         EIGHT_ROUNDS(VARYING + 1, SHORT_WORD);
         EIGHT_ROUNDS(VARYING + 9, SHORT_WORD);
         EIGHT_ROUNDS(VARYING + 17, SHORT_WORD);
@@ -75,7 +73,7 @@ __kernel void SEARCH_SHORT(LANE_ARGUMENTS)
         LANE_ROUND(g, h, a, b, c, d, e, f, SHORT_WORD(63));
         first = f;
 #endif
-        const vector32 masked = (first + feed) & mask;
+        const vector32 masked = ADD(first, feed) & mask;
         if (ANY_ZERO(masked))
             report_lanes(masked, tail, TAILS_PER_LANE, skip, count, capacity, found);
     }

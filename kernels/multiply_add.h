@@ -113,23 +113,57 @@ DEVICE_FUNCTION void write_digits(word32 words[16], const int end, word64 value)
     words[end - 1] += four_digits(lower % 10000u);
 }
 
-/* Which nonces a launch hashes: all tails of the lanes first_lane .. first_lane + lanes - 1, less `skip` nonces of the
- * first lane and what lies `count` or more behind those. Only the tails first_tail .. end_tail - 1 are tried, in pieces
- * of tails_per_thread. Grid: x the lanes, one thread each; y the pieces.
+/* Which nonces a launch hashes: all tails of its lanes, less `skip` nonces of the first lane and what lies `count` or
+ * more behind those. Only the tails first_tail .. end_tail - 1 are tried, in pieces of tails_per_thread. Grid: x the
+ * lanes, one thread each; y the pieces.
  *
  * Every thread goes through the same tails, so that a row of the table is read once per warp and nothing diverges. What
  * is hashed outside the stretch at its two ends is not reported. */
 struct Stretch {
-    word64 first_lane;
-    word32 lanes, skip, count;
+    word32 skip, count;
     word32 first_tail, end_tail, tails_per_thread;
 };
 
 #define FIRST_TAIL(stretch) ((stretch).first_tail + blockIdx.y * (stretch).tails_per_thread)
 #define END_TAIL(stretch) min(FIRST_TAIL(stretch) + (stretch).tails_per_thread, (stretch).end_tail)
 
-/* A thread's lane, counted from the stretch's first. */
+/* A thread's lane, counted from the launch's first. */
 #define LANE_INDEX (blockIdx.x * blockDim.x + threadIdx.x)
+
+/* What a launch's lanes are. They follow one another from first_lane on in one search (`columns` is 0), or each is given
+ * by itself, so that they may be of many searches. What tells the cases apart is done once per lane.
+ *
+ * The parameters are rows of words. A row has one word for all lanes, every digit '0'; or it has `columns` words, one
+ * per lane, the lane's digits written:
+ *      0 ..  7   the chaining value before the block that the high digits vary
+ *      8 .. 23   that block
+ *     24         mask: a nonce is a hit if no masked bit of its digest's first word is set
+ */
+struct Lanes {
+    const word32 *__restrict__ parameters;
+    word32 columns;
+    word64 first_lane;
+};
+
+/* A thread's row of the parameters. */
+DEVICE_FUNCTION word32 row_of_lane(const Lanes lanes, const int i)
+{
+    return lanes.parameters[lanes.columns == 0 ? i : i * lanes.columns + LANE_INDEX];
+}
+#define MASK_ROW 24
+
+/* A thread's chaining value and block, its digits written up to words[end]. */
+DEVICE_FUNCTION void read_lane(const Lanes lanes, word32 state[8], word32 words[16], const int end)
+{
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        state[i] = row_of_lane(lanes, i);
+#pragma unroll
+    for (int i = 0; i < 16; i++)
+        words[i] = row_of_lane(lanes, 8 + i);
+    if (lanes.columns == 0)
+        write_digits(words, end, lanes.first_lane + LANE_INDEX);
+}
 
 /* Found: the first word of this nonce's digest has no bit of the mask set. A nonce before the stretch's start or behind
  * its end has a distance of `count` or more, modulo 2^32. */
@@ -141,15 +175,14 @@ DEVICE_FUNCTION void report_survivor(const Stretch stretch, const word32 tails_p
         report(found, capacity, distance);
 }
 
-/* What every kernel takes whose threads own lanes: `parameters` are
- *      0 .. 7    the chaining value before the block that the high digits vary
- *      8 .. 23   that block, every digit '0'
- * and ROW is the type of the table's elements. Filled in by gpu_worker/lanes.py and gpu_worker/cuda_engine.py. */
-#define LANE_KERNEL(NAME, ROW)                                                                                     \
-    extern "C" __global__ void __launch_bounds__(256)                                                              \
-    NAME(const word32 *__restrict__ parameters, const ROW *__restrict__ table, const word64 first_lane,            \
-         const word32 lanes, const word32 skip, const word32 count, const word32 first_tail, const word32 end_tail, \
-         const word32 tails_per_thread, const word32 mask, const word32 one, const word32 up, const word32 capacity, \
-         word32 *found)
-#define LANE_STRETCH {first_lane, lanes, skip, count, first_tail, end_tail, tails_per_thread}
+/* What every kernel takes whose threads own lanes; ROW is the type of the table's elements. Filled in by
+ * gpu_worker/gpu_engine.py. A thread beyond the lanes ends at once. */
+#define LANE_KERNEL(NAME, ROW)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(256)                                                               \
+    NAME(const word32 *__restrict__ parameters, const word32 columns, const ROW *__restrict__ table,                \
+         const word64 first_lane, const word32 lanes, const word32 skip, const word32 count,                        \
+         const word32 first_tail, const word32 end_tail, const word32 tails_per_thread, const word32 one,           \
+         const word32 up, const word32 capacity, word32 *found)
+#define LANE_STRETCH {skip, count, first_tail, end_tail, tails_per_thread}
+#define LANE_LANES {parameters, columns, first_lane}
 #define LANE_FACTORS {one, up}

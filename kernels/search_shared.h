@@ -13,18 +13,14 @@
 LANE_KERNEL(search_shared, uint4)
 {
     const Stretch stretch = LANE_STRETCH;
+    const Lanes own = LANE_LANES;
     const Factors factors = LANE_FACTORS;
     if (LANE_INDEX >= lanes)
         return;
 
     word32 state[8], words[16];
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        state[i] = parameters[i];
-#pragma unroll
-    for (int i = 0; i < 16; i++)
-        words[i] = parameters[8 + i];
-    write_digits(words, 16, first_lane + LANE_INDEX);
+    read_lane(own, state, words, 16);
+    const word32 mask = row_of_lane(own, MASK_ROW);
     sha256_compress(state, words);
 #pragma unroll
     for (int i = 0; i < 12; i++)

@@ -21,23 +21,14 @@ static constexpr __device__ bool varies(int i, int varying)
 }
 
 template <int VARYING>
-DEVICE_FUNCTION void search_short(const word32 *__restrict__ parameters, const uint2 *__restrict__ table,
-                                  const Stretch stretch, const Factors factors, const word32 mask,
-                                  const word32 capacity, word32 *found)
+DEVICE_FUNCTION void search_short(const Lanes own, const uint2 *__restrict__ table, const Stretch stretch,
+                                  const Factors factors, const word32 capacity, word32 *found)
 {
-    if (LANE_INDEX >= stretch.lanes)
-        return;
-
     word32 state[8];
     /* A word that does not vary, or the constant part of one that does. */
     word32 hoisted[64];
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        state[i] = parameters[i];
-#pragma unroll
-    for (int i = 0; i < 16; i++)
-        hoisted[i] = parameters[8 + i];
-    write_digits(hoisted, VARYING, stretch.first_lane + LANE_INDEX);
+    read_lane(own, state, hoisted, VARYING);
+    const word32 mask = row_of_lane(own, MASK_ROW);
     const Lane lane = begun_lane(state, hoisted, VARYING);
 #pragma unroll
     for (int i = 16; i < 64; i++) {
@@ -99,13 +90,17 @@ DEVICE_FUNCTION void search_short(const word32 *__restrict__ parameters, const u
 LANE_KERNEL(search_short_12, uint2)
 {
     const Stretch stretch = LANE_STRETCH;
+    const Lanes own = LANE_LANES;
     const Factors factors = LANE_FACTORS;
-    search_short<12>(parameters, table, stretch, factors, mask, capacity, found);
+    if (LANE_INDEX < lanes)
+        search_short<12>(own, table, stretch, factors, capacity, found);
 }
 
 LANE_KERNEL(search_short_13, uint2)
 {
     const Stretch stretch = LANE_STRETCH;
+    const Lanes own = LANE_LANES;
     const Factors factors = LANE_FACTORS;
-    search_short<13>(parameters, table, stretch, factors, mask, capacity, found);
+    if (LANE_INDEX < lanes)
+        search_short<13>(own, table, stretch, factors, capacity, found);
 }

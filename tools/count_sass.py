@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from gpu_worker.cuda_engine import COMPILE_OPTIONS, MULTIPLIED_OF_FOUR  # noqa: E402
-from gpu_worker.kernel_source import CUDA_LANE_KERNELS, ENTRY_POINTS, cuda_source  # noqa: E402
+from gpu_worker.kernel_source import ENTRY_POINTS, LANE_KERNELS, cuda_source  # noqa: E402
 
 ARCHITECTURES = (80, 89, 90, 120)
 #: Lanes per SM and clock.
@@ -284,7 +284,7 @@ def main() -> None:
                 arguments.sass.mkdir(parents=True, exist_ok=True)
                 (arguments.sass / f"sm_{architecture}_{multiplied}.sass").write_text(text)
             kernels = functions(text)
-            lines += [counted(name, kernels[name], architecture, multiplied) for name in CUDA_LANE_KERNELS]
+            lines += [counted(name, kernels[name], architecture, multiplied) for name in LANE_KERNELS]
             if multiplied == MULTIPLIED_OF_FOUR[0]:  # the others are the same in every variant
                 lines += [counted(name, kernels[name], architecture, multiplied) for name in ENTRY_POINTS.values()]
     json.dump({"nvrtc": nvrtc.version, "kernels": lines}, sys.stdout, indent=1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
 
-from gpu_worker import opencl_engine
+from gpu_worker import gpu_engine
 from gpu_worker.discovery import find_devices
 from gpu_worker.opencl_engine import IN_FLIGHT, VECTOR_WIDTHS, OpenClEngine, vector_width
 from hashfleet.batches import BatchSize
@@ -184,7 +185,7 @@ def test_searches_that_take_turns_do_not_share_their_hits(engine: OpenClEngine) 
 
 @pytest.mark.parametrize("space", [SHARED, SHORT], ids=["T", "S"])
 def test_batches_end_where_whole_vectors_of_lanes_end(engine: OpenClEngine, space: NonceSpace) -> None:
-    unit = 10_000 * engine.width * engine._lane_group
+    unit = 10_000 * engine.width * engine._threads.lane_group
     for name in engine._sizes:
         engine._sizes[name] = BatchSize(3 * unit - 1, 3 * unit - 1)
     batches = list(engine.search(space, 4_711, 9 * unit, 6))
@@ -198,11 +199,12 @@ def test_a_range_within_a_lane_costs_no_other_tails(
     engine: OpenClEngine, space: NonceSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launches = Launches(monkeypatch)
-    monkeypatch.setattr(engine, "_tails_per_item", 100)
+    monkeypatch.setattr(engine, "_threads", dataclasses.replace(engine._threads, tails=100))
     list(engine.search(space, 4_711, 150, 3))
     list(engine.search(space, 4_711, 15_000, 3))
 
-    assert launches.grids == [(engine._lane_group, 2), (engine._lane_group, 100)]
+    group = engine._threads.lane_group
+    assert launches.grids == [(group, 2), (group, 100)]
 
 
 def test_spaces_of_one_length_share_a_table_and_other_lengths_do_not(engine: OpenClEngine) -> None:
@@ -218,7 +220,7 @@ def test_spaces_of_one_length_share_a_table_and_other_lengths_do_not(engine: Ope
 
 
 def test_tables_of_many_lengths_do_not_pile_up(engine: OpenClEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opencl_engine, "_TABLES_KEPT", 2)
+    monkeypatch.setattr(gpu_engine, "_TABLES_KEPT", 2)
     for blocks in range(4):
         space = NonceSpace(b"x" * (64 * blocks) + SHARED.prefix, SHARED.extranonce, 12, 48)
         list(engine.search(space, 0, 10, 1))

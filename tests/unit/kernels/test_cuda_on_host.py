@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpu_worker import cuda_engine
-from gpu_worker.cuda_engine import IN_FLIGHT, MANY_IN_FLIGHT, MULTIPLIED_OF_FOUR, CudaEngine
+from gpu_worker import cuda_engine, gpu_engine, lanes
+from gpu_worker.cuda_engine import IN_FLIGHT, MULTIPLIED_OF_FOUR, CudaEngine
 from gpu_worker.discovery import find_devices, open_engine
-from gpu_worker.kernel_source import CUDA_LANE_KERNELS, ENTRY_POINTS, cuda_source
+from gpu_worker.kernel_source import ENTRY_POINTS, LANE_KERNELS, cuda_source
 from hashfleet.engine import EngineKind, Found, Search
 from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
 from hashfleet.message import NonceSpace, lay_out
@@ -60,13 +60,13 @@ DRIVER = """
     }
 #define RUN_LANES(entry, row)                                                                                      \\
     extern "C" void run_##entry(unsigned grid_x, unsigned grid_y, unsigned block, const unsigned *parameters,      \\
-                                const row *table, word64 first, unsigned lanes, unsigned skip, unsigned count,     \\
-                                unsigned first_tail, unsigned end_tail, unsigned tails_per_thread, unsigned mask,   \\
+                                unsigned columns, const row *table, word64 first, unsigned lanes, unsigned skip,   \\
+                                unsigned count, unsigned first_tail, unsigned end_tail, unsigned tails_per_thread, \\
                                 unsigned one, unsigned up, unsigned capacity, unsigned *found)                     \\
     {                                                                                                              \\
         FOR_EACH_THREAD(grid_x, grid_y, block)                                                                     \\
-            entry(parameters, table, first, lanes, skip, count, first_tail, end_tail, tails_per_thread, mask, one,  \\
-                  up, capacity, found);                                                                            \\
+            entry(parameters, columns, table, first, lanes, skip, count, first_tail, end_tail, tails_per_thread,   \\
+                  one, up, capacity, found);                                                                       \\
     }
 RUN(search_one_block)
 RUN(search_two_blocks)
@@ -77,8 +77,8 @@ RUN_LANES(search_short_13, uint2)
 #: What each kernel takes, in order: a table's or buffer's pointer, or a scalar of that type.
 _POINTER = np.ndarray
 PLAIN = (_POINTER, np.uint64, np.uint32, np.uint32, _POINTER)
-LANES = (_POINTER, _POINTER, np.uint64, *(np.uint32,) * 10, _POINTER)
-KERNELS = dict.fromkeys(ENTRY_POINTS.values(), PLAIN) | dict.fromkeys(CUDA_LANE_KERNELS, LANES)
+LANES = (_POINTER, np.uint32, _POINTER, np.uint64, *(np.uint32,) * 9, _POINTER)
+KERNELS = dict.fromkeys(ENTRY_POINTS.values(), PLAIN) | dict.fromkeys(LANE_KERNELS, LANES)
 
 
 class HostEvent:
@@ -320,7 +320,7 @@ LANE_SPACES = {
     "search_short_12": short_space(12),
     "search_short_13": short_space(13),
 }
-each_lane_kernel = pytest.mark.parametrize("kernel", CUDA_LANE_KERNELS)
+each_lane_kernel = pytest.mark.parametrize("kernel", LANE_KERNELS)
 
 
 @each_lane_kernel
@@ -396,7 +396,7 @@ def test_stretches_need_not_begin_or_end_with_a_lane(gpu: HostGpu, kernel: str, 
 )
 def test_lanes_of_every_number_of_digits_are_hashed_rightly(gpu: HostGpu, space: NonceSpace, start: int) -> None:
     assert searched(CudaEngine(0), space, start, 300, 1) == by_hashlib(space, start, 300, 1)
-    assert gpu.launched[0] in CUDA_LANE_KERNELS
+    assert gpu.launched[0] in LANE_KERNELS
 
 
 @each_lane_kernel
@@ -411,7 +411,7 @@ def test_a_search_of_many_launches_finds_exactly_the_hits_of_hashlib(gpu: HostGp
 def test_what_the_first_word_does_not_tell_is_tested_by_hashlib(
     gpu: HostGpu, monkeypatch: pytest.MonkeyPatch, kernel: str
 ) -> None:
-    monkeypatch.setattr(cuda_engine, "_TESTED_ZEROS", 1)  # so that there are survivors to tell apart
+    monkeypatch.setattr(lanes, "_TESTED_ZEROS", 1)  # so that there are survivors to tell apart
     space = LANE_SPACES[kernel]
 
     assert searched(CudaEngine(0), space, 77, 20_000, 3) == by_hashlib(space, 77, 20_000, 3)
@@ -486,11 +486,24 @@ def test_many_small_searches_each_end_once_with_their_first_hit_or_none(gpu: Hos
     assert [hits[index] for index in range(len(searches))] == wanted
 
 
-def test_many_small_searches_have_their_launches_on_the_device_together(gpu: HostGpu) -> None:
+def alike(number: int, zeros: int = 2) -> list[Search]:
+    """Searches whose messages have one length."""
+    return [Search(lay_out(b"5-28BUILD679575NONCE", f"{n:014d}", 12, 137), 0, 9_000, zeros) for n in range(number)]
+
+
+def test_many_small_searches_share_a_launch(gpu: HostGpu) -> None:
+    answers = list(CudaEngine(0, in_flight=1).search_many(alike(200, zeros=1)))
+
+    # 64 tails of each, a sixteenth of which are hits; one search in 62 comes again.
+    assert len({found.index for found in answers}) == 200
+    assert len(gpu.launched) <= 4
+
+
+def test_small_searches_that_can_share_no_launch_are_on_the_device_together(gpu: HostGpu) -> None:
     answers = CudaEngine(0).search_many(small_searches())
     next(iter(answers))
 
-    assert len(gpu.launched) == MANY_IN_FLIGHT
+    assert len(gpu.launched) == IN_FLIGHT
     assert gpu.in_flight > 0
 
 
@@ -501,9 +514,20 @@ def test_closing_many_small_searches_waits_for_the_launches_in_flight(gpu: HostG
     answers.close()
 
     assert gpu.in_flight == 0
-    assert len(gpu.launched) == MANY_IN_FLIGHT
+    assert len(gpu.launched) == IN_FLIGHT
     space = LANE_SPACES["search_shared"]
     assert searched(engine, space, 0, 20_000, 2) == by_hashlib(space, 0, 20_000, 2)
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 7])
+def test_no_small_search_loses_its_hit_when_the_hit_buffer_runs_over(
+    gpu: HostGpu, monkeypatch: pytest.MonkeyPatch, capacity: int
+) -> None:
+    monkeypatch.setattr(gpu_engine._Piece, "expected_hits", 0.0)  # as if hits were rare: all go together
+    searches = alike(40)
+    hits = {found.index: found.hit for found in CudaEngine(0, hit_capacity=capacity).search_many(searches)}
+
+    assert hits == {n: by_hashlib(each.space, 0, 9_000, 2)[0] for n, each in enumerate(searches)}
 
 
 def test_a_small_search_outside_its_space_is_refused_before_any_is_launched(gpu: HostGpu) -> None:
@@ -608,7 +632,7 @@ def test_more_hits_than_the_first_read_takes_all_arrive(gpu: HostGpu) -> None:
     space = NonceSpace(b"5-1MINE7NONCE", "", 9)
     wanted = by_hashlib(space, 0, 3000, 1)
 
-    assert len(wanted) > cuda_engine._FIRST_READ + 1
+    assert len(wanted) > gpu_engine.FIRST_READ + 1
     assert searched(CudaEngine(0), space, 0, 3000, 1) == wanted
 
 

@@ -22,9 +22,8 @@ import numpy as np
 import pytest
 
 from gpu_worker.cuda_engine import COMPILE_OPTIONS, MULTIPLIED_OF_FOUR
-from gpu_worker.kernel_parameters import digest_masks
-from gpu_worker.kernel_source import CUDA_LANE_KERNELS, cuda_source
-from gpu_worker.lanes import lane_program, lane_stretch
+from gpu_worker.kernel_source import LANE_KERNELS, cuda_source
+from gpu_worker.lanes import LaneProgram, LaneStretch, Words, lane_columns, lane_program, lane_stretch
 from hashfleet.message import NonceSpace, lay_out
 
 TOOL = Path(__file__).resolve().parents[3] / "tools" / "count_sass.py"
@@ -67,6 +66,7 @@ OPERATIONS = {
     "ld.global.nc": "{0} = U32({1})",
     "st.global": "U32({0}) = {1}",
     "atom.global.add": "{0} = U32({1}); U32({1}) += {2}",
+    "selp": "{0} = {3} ? {1} : {2}",
     "bra": "goto {0}",
     "ret": "return",
 }
@@ -142,7 +142,7 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     entries = {entry[: entry.index("(")]: entry for entry in re.split(r"\.visible \.entry ", ptx)[1:]}
     folder: Path = tmp_path_factory.mktemp("cuda_ptx")
     source = folder / "kernels.c"
-    source.write_text(PRELUDE + "\n".join(in_c(entries[name]) for name in CUDA_LANE_KERNELS))
+    source.write_text(PRELUDE + "\n".join(in_c(entries[name]) for name in LANE_KERNELS))
     built = folder / "kernels.so"
     subprocess.run([compiler, "-O1", "-w", "-shared", "-fPIC", "-o", built, source], check=True, timeout=60)
     return ctypes.CDLL(str(built))
@@ -159,16 +159,26 @@ def nvrtc() -> types.SimpleNamespace:
 
 
 def hits(library: ctypes.CDLL, space: NonceSpace, start: int, count: int, zeros: int) -> list[int]:
-    """What the kernel reports, thread by thread, in blocks of GROUP_SIZE."""
-    program = lane_program(space)
+    """What the kernel reports of a search."""
+    program = lane_program(space, zeros)
     assert program is not None
     stretch = lane_stretch(start, count, len(program.table))
+    distances = launched(library, program, program.parameters, stretch, 0)
+    return [start + distance for distance in distances]
+
+
+def launched(
+    library: ctypes.CDLL, program: LaneProgram, parameters: Words, stretch: LaneStretch, columns: int
+) -> list[int]:
+    """The distances that the kernel reports, thread by thread, in blocks of GROUP_SIZE."""
     found = np.zeros(1 + CAPACITY, np.uint32)
     numbers = (stretch.lanes, stretch.skip, stretch.count, stretch.first_tail, stretch.end_tail, TAILS_PER_THREAD)
     arguments = (
-        *(ctypes.c_uint64(pointer) for pointer in (program.parameters.ctypes.data, program.table.ctypes.data)),
+        ctypes.c_uint64(parameters.ctypes.data),
+        ctypes.c_uint32(columns),
+        ctypes.c_uint64(program.table.ctypes.data),
         ctypes.c_uint64(stretch.first_lane),
-        *(ctypes.c_uint32(number) for number in (*numbers, digest_masks(zeros)[0], 1, 2**30, CAPACITY)),
+        *(ctypes.c_uint32(number) for number in (*numbers, 1, 2**30, CAPACITY)),
         ctypes.c_uint64(found.ctypes.data),
     )
     run = getattr(library, program.kernel)
@@ -179,10 +189,10 @@ def hits(library: ctypes.CDLL, space: NonceSpace, start: int, count: int, zeros:
             for index["tid_x"].value in range(GROUP_SIZE):
                 run(*arguments)
     assert found[0] <= CAPACITY
-    return sorted(start + int(distance) for distance in found[1 : 1 + found[0]])
+    return sorted(int(distance) for distance in found[1 : 1 + found[0]])
 
 
-@pytest.mark.parametrize("kernel", CUDA_LANE_KERNELS)
+@pytest.mark.parametrize("kernel", LANE_KERNELS)
 @pytest.mark.parametrize(("start", "count"), [(123_456, 700), (987_654_321, 41_000), (10**12 - 500, 500)])
 def test_the_compiled_kernel_finds_the_hits_of_hashlib(
     library: ctypes.CDLL, kernel: str, start: int, count: int
@@ -196,6 +206,33 @@ def test_the_compiled_kernel_finds_the_hits_of_hashlib(
 
     assert wanted
     assert hits(library, space, start, count, 2) == wanted
+
+
+@pytest.mark.parametrize("kernel", LANE_KERNELS)
+def test_the_compiled_kernel_hashes_lanes_of_many_searches_each_with_its_own_zeros(
+    library: ctypes.CDLL, kernel: str
+) -> None:
+    space = SPACES[kernel]
+    others = [
+        (NonceSpace(prefix, space.extranonce, space.counter_digits, space.filler_digits), lane, zeros)
+        for prefix, lane, zeros in ((b"5-28BUILD679575NONCE", 0, 1), (b"9-7@2-1RAID128NONCE5", 98_765_432, 2),
+                                    (b"5-28BUILD679576NONCE", 10**8 - 1, 3))
+    ]  # fmt: skip
+    programs = [lane_program(each, zeros) for each, _, zeros in others]
+    chosen = [(program, lane, 1) for program, (_, lane, _) in zip(programs, others, strict=True) if program]
+    tails = range(3, 903)
+    wanted = [
+        column * len(chosen[0][0].table) + tail
+        for column, (each, lane, zeros) in enumerate(others)
+        for tail in tails
+        if hashlib.sha256(each.message(lane * len(chosen[0][0].table) + tail)).hexdigest().startswith("0" * zeros)
+    ]
+    whole = len(chosen) * len(chosen[0][0].table)
+    columns = lane_columns(chosen, 8)
+
+    stretch = LaneStretch(0, len(chosen), 0, whole, tails.start, tails.stop)
+    assert launched(library, chosen[0][0], columns, stretch, columns.shape[1]) == wanted
+    assert len(wanted) > 20
 
 
 def test_an_instruction_that_is_not_known_is_not_passed_over() -> None:

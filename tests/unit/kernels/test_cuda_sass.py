@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gpu_worker.kernel_source import CUDA_LANE_KERNELS
+from gpu_worker.kernel_source import LANE_KERNELS
 
 ROOT = Path(__file__).resolve().parents[3]
 TOOL = ROOT / "tools" / "count_sass.py"
@@ -98,7 +98,7 @@ def test_a_hash_takes_no_more_alu_slots_than_it_did(
 def test_the_kernels_with_lanes_keep_everything_in_registers(
     sm_90: dict[tuple[str, int], dict[str, Any]],
 ) -> None:
-    lines = [line for (kernel, _), line in sm_90.items() if kernel in CUDA_LANE_KERNELS]
+    lines = [line for (kernel, _), line in sm_90.items() if kernel in LANE_KERNELS]
 
     assert lines
     assert {line["spills"] for line in lines} == {0}
@@ -109,7 +109,7 @@ def test_the_kernels_with_lanes_keep_everything_in_registers(
 def test_the_additions_of_the_rounds_are_not_on_the_alu_pipe(
     sm_90: dict[tuple[str, int], dict[str, Any]],
 ) -> None:
-    for kernel in CUDA_LANE_KERNELS:
+    for kernel in LANE_KERNELS:
         opcodes = sm_90[kernel, 0]["opcodes"]
         # Six per round; what is left on the ALU pipe counts the tails.
         assert opcodes["IMAD"] >= 300

@@ -12,8 +12,9 @@ import pytest
 from gpu_worker.discovery import find_devices
 from gpu_worker.kernel_source import opencl_lane_source
 from gpu_worker.opencl_engine import VECTOR_WIDTHS, OpenClEngine
+from hashfleet.engine import Search
 from hashfleet.errors import EngineUnavailable
-from hashfleet.message import NonceSpace
+from hashfleet.message import NonceSpace, lay_out
 
 SHAPES = {
     "T": NonceSpace(b"5-28BUILD679575NONCE", "0" * 28 + "41720300", 12, 48),
@@ -79,6 +80,36 @@ def test_every_width_finds_the_hits_of_hashlib_in_unaligned_ranges(engine: OpenC
             assert searched(engine, space, start, count, zeros) == _wanted(space, start, count, zeros), (start, count)
 
 
+@pytest.mark.parametrize("longest", [137, 35], ids=["T", "S"])
+def test_every_width_hashes_lanes_of_many_searches_in_one_launch(
+    engine: OpenClEngine, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cl = pytest.importorskip("pyopencl")
+    launches = []
+    enqueue = cl.enqueue_nd_range_kernel
+
+    def noted(*arguments: object, **options: object) -> object:
+        launches.append(arguments)
+        return enqueue(*arguments, **options)
+
+    monkeypatch.setattr(cl, "enqueue_nd_range_kernel", noted)
+    spaces = [lay_out(b"5-28BUILD679575NONCE", f"{n:014d}", 12, longest) for n in range(100)]
+    # More than a lane and fewer, at the start and behind the lanes' 10**4, where all four words of digits change.
+    asked = [(0, 1), (0, 2), (123_450_000, 3), (10**12 - 20_000, 2), (99_999_990_000, 3)]
+    searches = [Search(space, *_asked(asked[n % 5])) for n, space in enumerate(spaces)]
+    hits = {found.index: found.hit for found in engine.search_many(searches)}
+
+    assert len(launches) <= 30
+    for n, search in enumerate(searches):
+        wanted = _wanted(search.space, search.start, search.count, search.zeros)
+        assert hits[n] == (wanted[0] if wanted else None), search
+
+
+def _asked(start_and_zeros: tuple[int, int]) -> tuple[int, int, int]:
+    start, zeros = start_and_zeros
+    return start, 4 * 16**zeros, zeros
+
+
 def test_every_width_is_the_width_asked_for(engine: OpenClEngine, request: pytest.FixtureRequest) -> None:
     assert engine.width == request.node.callspec.params["engine"]
 
@@ -89,7 +120,7 @@ def test_no_hit_of_any_shape_is_lost_when_the_hit_buffer_runs_over(
     shape: str, capacity: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Launches as large as if hits were rare, so that nearly every one has to be halved, the next one behind it.
-    monkeypatch.setattr("gpu_worker.opencl_engine.largest_launch", lambda zeros, capacity: 2_000)
+    monkeypatch.setattr("gpu_worker.gpu_engine.largest_launch", lambda zeros, capacity: 2_000)
     engine = opened(hit_capacity=capacity)
     space = SHAPES[shape]
 
