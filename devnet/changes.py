@@ -161,13 +161,17 @@ class Changes:
             changed = replace(
                 changed,
                 block_raider_arrived=0,
-                block_start_ore_mine=self._resumed(planet.block_start_ore_mine, planet),
-                block_start_ore_refine=self._resumed(planet.block_start_ore_refine, planet),
+                block_start_ore_mine=self._resumed(planet.block_start_ore_mine, planet, planet.active_rigs),
+                block_start_ore_refine=self._resumed(planet.block_start_ore_refine, planet, planet.active_refineries),
             )
         self.put_planet(changed)
+        if queue and queue[:1] != planet.queue[:1]:
+            raid = {"fleetId": queue[0], "planetId": planet.id, "status": "initiated", "seized_ore": "0"}
+            self.emit("EventRaid", "eventRaidDetail", raid)
 
-    def _resumed(self, clock: int, planet: Planet) -> int:
-        return clock + self.height - max(clock, planet.block_raider_arrived) if clock else 0
+    def _resumed(self, clock: int, planet: Planet, active: int) -> int:
+        """An ore clock after a raid; one that no struct uses is left as it is."""
+        return clock + max(0, self.height - max(clock, planet.block_raider_arrived)) if active else clock
 
     def _count_ore_struct(self, struct: Struct, kind: StructType, change: int) -> None:
         """A rig or refinery goes on or off line. The first one to go online starts the planet's clock (v0.21)."""

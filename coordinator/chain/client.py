@@ -27,8 +27,8 @@ class WorkReading:
 
     work: Work
     #: What a block has to touch (`Block.touched`) to move, end or pause the work: its struct or fleet, the planet, the
-    #: player whose ore it takes; and ``1-7@``, the permissions on its owner. Not the owner as such: whatever a player
-    #: does touches the player, and hardly any of it concerns this work.
+    #: player whose ore it takes or who defends; and ``1-7@``, the permissions on its owner. Not the owner as such:
+    #: whatever a player does touches the player, and hardly any of it concerns this work.
     depends_on: frozenset[str]
     #: Name of the clock that a success resets, where several works share one ("2-9/MINE" from v0.21 on); else empty.
     clock: str = ""

@@ -75,6 +75,8 @@ class PlanetState:
     """A planet as committed."""
 
     id: str
+    #: Player id; empty if it belongs to nobody.
+    owner: str
     complete: bool
     #: Units of ore left in the ground.
     ore: int
@@ -169,9 +171,10 @@ def planet_state(answer: query_pb2.QueryGetPlanetResponse, asked: str) -> Planet
     if not (answer.HasField("Planet") and answer.HasField("gridAttributes") and answer.HasField("planetAttributes")):
         raise BadChainAnswer(f"the answer about planet {asked} lacks the planet, its ore or its attributes")
     _check_same(answer.Planet.id, asked, "planet")
-    head = answer.Planet.locationListStart
+    head, owner = answer.Planet.locationListStart, answer.Planet.owner
     return PlanetState(
         id=asked,
+        owner=_checked_id(owner, PLAYER_TYPE, f"the owner of planet {asked}") if owner else "",
         complete=answer.Planet.status == types_pb2.complete,
         ore=answer.gridAttributes.ore,
         queue_head=_checked_id(head, FLEET_TYPE, f"the first fleet at planet {asked}") if head else "",

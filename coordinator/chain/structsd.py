@@ -424,6 +424,10 @@ class StructsdClient:
         # Where a fleet stands counts even if it cannot raid there yet: the planet's queue may move up.
         reading.depends_on |= {permissions_on(fleet.owner), *([fleet.planet_id] if fleet.planet_id else [])}
         planet = await self._planet(object_state.raid_planet(fleet), reading)
+        if planet.owner:
+            # Some versions stop the raid clock without an event, but not what makes the defender safe: a Command Ship
+            # that goes online or a fleet that comes home touches its owner.
+            reading.depends_on.add(planet.owner)
         _, rules = await self._chain_rules()
         return object_state.raid_work(fleet, planet, rules)
 

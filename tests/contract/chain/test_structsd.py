@@ -406,7 +406,8 @@ async def test_a_reading_names_the_objects_that_the_work_hangs_on(chain: Any) ->
     assert (await client.read_work(Action.BUILD, "5-28")).depends_on == {"5-28", "1-7@"}
     assert (await client.read_work(Action.MINE, "5-14")).depends_on == {"5-14", "1-7@", "2-9"}
     assert (await client.read_work(Action.REFINE, "5-14")).depends_on == {"5-14", "1-7@", "2-9", "1-7"}
-    assert (await client.read_work(Action.RAID, "9-3")).depends_on == {"9-3", "1-3@", "2-9"}
+    chain.node.planet.owner = "1-7"
+    assert (await client.read_work(Action.RAID, "9-3")).depends_on == {"9-3", "1-3@", "2-9", "1-7"}
 
 
 async def test_a_clock_of_the_planet_is_named_from_v21_on(chain: Any, peaceful_v21: Any) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from coordinator.chain.client import Account
+from coordinator.chain.client import Account, Block
 from coordinator.chain.structsd import StructsdClient
 from coordinator.submission import keys
 from coordinator.submission.transaction import SignedTransaction, sign_completion
 from coordinator.submission.verdict import Disposition, disposition, expected_sequence
 from devnet.node import Devnet
+from devnet.staging import Condition, Stage
 from hashfleet.action import Action, Work
 from hashfleet.difficulty import safe
-from hashfleet.errors import KeyProblem, WorkGone
+from hashfleet.errors import KeyProblem, WorkGone, WorkPaused
 from hashfleet.proof import Proof, verify
 
 #: The public test mnemonic; the demo scenario's player 1-11 has its address.
@@ -170,3 +171,223 @@ async def test_a_stranger_may_not_sign_and_gets_an_account_problem(client: Struc
 async def test_a_key_may_not_sign_for_another_players_object_without_a_grant(client: StructsdClient) -> None:
     with pytest.raises(KeyProblem, match="player 1-11 lacks PermHashBuild"):
         await client.check_signer(KEY.address, Action.BUILD, "5-202")
+
+
+# What blocks tell
+
+
+async def next_block(blocks: AsyncIterator[Block], height: int) -> Block:
+    """The block of this height; those before it are passed over."""
+    async with asyncio.timeout(20):
+        while True:
+            block = await anext(blocks)
+            if block.height >= height:
+                assert block.height == height
+                return block
+
+
+CHANGES: list[tuple[str, Callable[[Stage], None], Action, str]] = [
+    ("a build clock moves", lambda s: s.set_anchor(Action.BUILD, "5-103", 90_000), Action.BUILD, "5-103"),
+    ("a building is destroyed", lambda s: s.set_condition("5-103", Condition.DESTROYED), Action.BUILD, "5-103"),
+    ("a mine clock moves", lambda s: s.set_anchor(Action.MINE, "5-104", 80_000), Action.MINE, "5-104"),
+    ("a rig goes off line", lambda s: s.set_condition("5-104", Condition.OFFLINE), Action.MINE, "5-104"),
+    ("the last ore is mined", lambda s: s.set_planet("2-11", ore=0), Action.MINE, "5-104"),
+    ("the planet is complete", lambda s: s.set_planet("2-11", complete=True), Action.MINE, "5-104"),
+    ("a refine clock moves", lambda s: s.set_anchor(Action.REFINE, "5-105", 70_000), Action.REFINE, "5-105"),
+    ("the stored ore is stolen", lambda s: s.set_player("1-11", ore=0), Action.REFINE, "5-105"),
+    ("the raid clock moves", lambda s: s.set_anchor(Action.RAID, "9-11", 90_000), Action.RAID, "9-11"),
+    ("the shield rises", lambda s: s.set_planet("2-12", shield=99), Action.RAID, "9-11"),
+    ("a shield structure is destroyed", lambda s: s.set_condition("5-202", Condition.DESTROYED), Action.RAID, "9-11"),
+    ("the defender is safe", lambda s: s.set_condition("5-201", Condition.ONLINE), Action.RAID, "9-11"),
+    ("the fleet goes home", lambda s: s.send_fleet("9-11", "2-11"), Action.RAID, "9-11"),
+    ("the owner grants rights", lambda s: s.grant("1-11", "1-12", 1 << 20), Action.BUILD, "5-103"),
+]
+
+
+@pytest.mark.parametrize(("change", "action", "object_id"), [case[1:] for case in CHANGES], ids=[c[0] for c in CHANGES])
+async def test_a_change_that_concerns_a_work_touches_what_the_work_hangs_on(
+    client: StructsdClient, devnet: Devnet, change: Callable[[Stage], None], action: Action, object_id: str
+) -> None:
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await next_block(blocks, START)
+        depends_on = (await client.read_work(action, object_id)).depends_on
+        await devnet.advance()  # the events of the demo's own setting
+        await next_block(blocks, START + 1)
+        await devnet.advance()
+        assert (await next_block(blocks, START + 2)).touched == frozenset()
+        with devnet.edit() as stage:
+            change(stage)
+        await devnet.advance()
+        touched = (await next_block(blocks, START + 3)).touched
+        assert touched is not None
+        assert touched & depends_on
+
+
+@pytest.mark.parametrize("action", Action)
+async def test_a_completed_proof_touches_its_own_work(client: StructsdClient, devnet: Devnet, action: Action) -> None:
+    reading = await client.read_work(action, WORKS[action].object_id)
+    await devnet.advance()
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await next_block(blocks, START + 1)
+        account = await client.account(KEY.address)
+        transaction = signed(client, reading.work, solved(reading.work, devnet.height), account)
+        await client.broadcast(transaction.tx_bytes)
+        await devnet.advance()
+        touched = (await next_block(blocks, START + 2)).touched
+    assert touched is not None
+    assert touched & reading.depends_on
+    assert not any("@" in one for one in touched)
+
+
+async def test_a_key_that_loses_its_rights_is_touched(client: StructsdClient, devnet: Devnet) -> None:
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await next_block(blocks, START)
+        with devnet.edit() as stage:
+            stage.add_address(keys.from_hex("22" * 32).address, "1-11", 1)
+        await devnet.advance()
+        touched = (await next_block(blocks, START + 1)).touched
+    assert touched is not None
+    assert f"8-{keys.from_hex('22' * 32).address}@" in touched
+
+
+async def test_blocks_missed_while_the_subscription_was_away_are_made_up_for(
+    client: StructsdClient, devnet: Devnet
+) -> None:
+    """The devnet's own /block_results, in the shape that the client reads."""
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await next_block(blocks, START)
+    for number in (1, 2):
+        devnet.set_anchor(Action.BUILD, "5-103", 90_000 + number)
+        devnet.set_anchor(Action.BUILD, "5-107", 90_000 + number)
+        await devnet.advance()
+    block = await client.latest_block()
+    assert block.touched is None
+    touched = await client._touched_since(START, block)
+    assert touched is not None
+    assert touched >= {"5-103", "5-107"}
+
+
+# All of a player's work
+
+
+async def test_the_demos_work_is_all_found(client: StructsdClient, devnet: Devnet) -> None:
+    builds = ["5-101", "5-102", "5-103", "5-107", "5-108", "5-109", "5-110"]
+    mines, refines = ["5-104", "5-106"], ["5-105"]
+    found = await client.outstanding_work("1-11")
+    assert found[-1] == (Action.RAID, "9-11")
+    assert sorted(found, key=str) == sorted(
+        [
+            *((Action.BUILD, struct_id) for struct_id in builds),
+            *((Action.MINE, struct_id) for struct_id in mines),
+            *((Action.REFINE, struct_id) for struct_id in refines),
+            (Action.RAID, "9-11"),
+        ],
+        key=str,
+    )
+    for action, object_id in found:
+        await client.read_work(action, object_id)
+    assert await client.outstanding_work("1-12") == []
+
+
+async def test_new_work_is_found_and_touches_its_owner(client: StructsdClient, devnet: Devnet) -> None:
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await next_block(blocks, START)
+        devnet.add_struct("5-300", 1, "1-11")  # a Command Ship
+        devnet.add_struct("5-301", 14, "1-12", Condition.ONLINE)
+        await devnet.advance()
+        touched = (await next_block(blocks, START + 1)).touched
+    assert touched is not None
+    assert touched >= {"1-11", "9-11", "1-12", "2-12"}
+    assert (Action.BUILD, "5-300") in await client.outstanding_work("1-11")
+    assert await client.outstanding_work("1-12") == [(Action.MINE, "5-301")]
+
+
+# v0.21: the ore clocks of planets
+
+
+@pytest.fixture
+async def v21() -> AsyncIterator[tuple[Devnet, StructsdClient]]:
+    """The demo on v0.21: planet 2-11 has two rigs and a refinery, and nobody raids it."""
+    async with Devnet(scenario_name="demo", start_height=START, version="v0.21") as node:
+        node.set_anchor(Action.MINE, "5-104", START - 14_000)
+        node.set_anchor(Action.REFINE, "5-105", START - 28_000)
+        made = StructsdClient(node.grpc_address, node.rpc_url, node.chain_id)
+        await made.connect()
+        yield node, made
+        await made.close()
+
+
+async def test_the_rigs_of_a_planet_share_a_clock_from_v21_on(v21: tuple[Devnet, StructsdClient]) -> None:
+    devnet, client = v21
+    first, second = [await client.read_work(Action.MINE, struct_id) for struct_id in ("5-104", "5-106")]
+    assert first.clock == second.clock == "2-11/MINE"
+    assert first.work.anchor == second.work.anchor == START - 14_000
+    assert (await client.read_work(Action.REFINE, "5-105")).clock == "2-11/REFINE"
+
+    await devnet.advance()
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await next_block(blocks, START + 1)
+        account = await client.account(KEY.address)
+        transaction = signed(client, first.work, solved(first.work, devnet.height), account)
+        await client.broadcast(transaction.tx_bytes)
+        await devnet.advance()
+        touched = (await next_block(blocks, START + 2)).touched
+    found = await client.find_transaction(transaction.tx_hash)
+    assert found is not None
+    assert found.code == 0
+    assert touched is not None
+    assert touched & second.depends_on
+    assert (await client.read_work(Action.MINE, "5-106")).work.anchor == START + 2
+    assert (await client.read_work(Action.REFINE, "5-105")).work.anchor == START - 28_000
+
+
+async def test_a_proof_for_a_clock_that_another_rig_reset_is_to_be_mined_again(
+    v21: tuple[Devnet, StructsdClient],
+) -> None:
+    devnet, client = v21
+    works = [(await client.read_work(Action.MINE, struct_id)).work for struct_id in ("5-104", "5-106")]
+    account = await client.account(KEY.address)
+    sent = []
+    for number, work in enumerate(works):
+        at = Account(account.address, account.number, account.sequence + number)
+        sent.append(signed(client, work, solved(work, devnet.height), at))
+        assert (await client.broadcast(sent[-1].tx_bytes)).code == 0
+    await devnet.advance()
+    results = [await client.find_transaction(transaction.tx_hash) for transaction in sent]
+    assert [disposition(result) for result in results if result] == [Disposition.SUCCESS, Disposition.REMINE]
+
+
+async def test_a_raid_pauses_the_ore_clocks_and_moves_them_on(v21: tuple[Devnet, StructsdClient]) -> None:
+    devnet, client = v21
+    with devnet.edit() as stage:
+        stage.send_fleet("9-12", "2-11")
+    with pytest.raises(WorkPaused, match="under raid by fleet 9-12") as paused:
+        await client.read_work(Action.MINE, "5-104")
+    assert "2-11" in paused.value.depends_on
+    assert (Action.MINE, "5-104") not in await client.outstanding_work("1-11")
+    await devnet.advance(40)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await next_block(blocks, START + 40)
+        with devnet.edit() as stage:
+            stage.send_fleet("9-12", "2-12")
+        await devnet.advance()
+        touched = (await next_block(blocks, START + 41)).touched
+    assert touched is not None
+    assert "2-11" in touched
+    assert (await client.read_work(Action.MINE, "5-104")).work.anchor == START - 14_000 + 40
+    assert (await client.read_work(Action.REFINE, "5-105")).work.anchor == START - 28_000 + 40
+
+
+async def test_a_proof_for_a_planet_under_raid_is_refused_for_now(v21: tuple[Devnet, StructsdClient]) -> None:
+    devnet, client = v21
+    work = (await client.read_work(Action.MINE, "5-104")).work
+    transaction = signed(client, work, solved(work, devnet.height), await client.account(KEY.address))
+    with devnet.edit() as stage:
+        stage.send_fleet("9-12", "2-11")
+    await client.broadcast(transaction.tx_bytes)
+    await devnet.advance()
+    found = await client.find_transaction(transaction.tx_hash)
+    assert found is not None
+    assert (found.codespace, found.code) == ("structs", 1650)
+    assert "under_raid" in found.log
+    assert disposition(found) is Disposition.PAUSE
