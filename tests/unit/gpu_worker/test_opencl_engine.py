@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -46,17 +47,21 @@ class Launches:
         monkeypatch.setattr(cl, "enqueue_nd_range_kernel", noted)
 
 
-@pytest.fixture
-def engine() -> Iterator[OpenClEngine]:
+def opened(**options: int) -> OpenClEngine:
     """The first OpenCL device."""
     try:
         device_id = find_devices("opencl")[0].device_id
     except EngineUnavailable as error:
         pytest.skip(str(error))
     platform, device = device_id.removeprefix("opencl:").split(".")
-    opened = OpenClEngine(int(platform), int(device))
-    yield opened
-    opened.close()
+    return OpenClEngine(int(platform), int(device), **options)
+
+
+@pytest.fixture
+def engine() -> Iterator[OpenClEngine]:
+    made = opened()
+    yield made
+    made.close()
 
 
 def test_a_device_that_does_not_answer_is_an_error_with_its_name(
@@ -192,6 +197,17 @@ def test_batches_end_where_whole_vectors_of_lanes_end(engine: OpenClEngine, spac
 
     assert len(batches) > 3
     assert all((batch.start + batch.count) % unit == 0 for batch in batches[:-1])
+
+
+def test_batches_keep_whole_vectors_of_lanes_when_a_group_is_larger_than_a_launch() -> None:
+    # 256 items of 16 lanes are 41 million nonces; those of them that have no lane must cost nothing, or a batch seems
+    # to take as long however small it is, and gets smaller and smaller.
+    large = opened(group_size=256)
+    batches = list(itertools.islice(large.search(SHARED, 0, SHARED.capacity, 64), 16))
+    large.close()
+
+    assert large._threads.lane_group > 1
+    assert max(batch.count for batch in batches[8:]) >= 10_000 * large.width
 
 
 @pytest.mark.parametrize("space", [SHARED, SHORT], ids=["T", "S"])
