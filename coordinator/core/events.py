@@ -17,6 +17,8 @@ class JobsRestored:
 
     now: float
     jobs: tuple[Job, ...]
+    #: Puzzles that were completed last, newest first: a node that lags may still show one of them.
+    completed: tuple[Work, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +229,7 @@ class Ticked:
 SignOfLife = WorkerHeard | WorkerDraining | LeaseProgressed | LeaseEnded | HitReported
 
 #: After these nobody has more room or more work than before; they are the most frequent ones.
-NothingToGrant = WorkerHeard | LeaseProgressed
+NothingToGrant = WorkerHeard | LeaseProgressed | TransactionSigned | TransactionBroadcast | SubmissionPaused
 
 Event = (
     JobsRestored

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from coordinator.core.commands import Rejection, SendVerdict, SubmitProof
+from coordinator.core.books import count_as_stopping, set_job
+from coordinator.core.commands import Rejection, SendVerdict
 from coordinator.core.events import HitReported
 from coordinator.core.job import FoundProof, JobState
+from coordinator.core.lease import Lease
 from coordinator.core.leasing import count_hashes
-from coordinator.core.schedule import zeros_needed
-from coordinator.core.state import Entry, Outbox, State, count_as_stopping, set_job
+from coordinator.core.planning import may_be_submitted, review, submit
+from coordinator.core.state import Entry, Outbox, State
 from hashfleet.errors import InvalidInput
 from hashfleet.proof import Proof, verify
 
 
 def take_hit(state: State, out: Outbox, event: HitReported) -> None:
-    """Judge a hit, tell the worker, and submit the proof if it is the job's first valid one.
+    """Judge a hit, tell the worker, and submit the proof if the chain takes it now; else keep it if it is the best.
 
     A hit is judged by its hash alone: one that comes late, from a lease that was lost meanwhile, still counts if
     its anchor is still the job's.
@@ -28,15 +30,15 @@ def take_hit(state: State, out: Outbox, event: HitReported) -> None:
         return
     entry = state.entries[event.job_id]
     _book_position(state, out, event)
-    job, work = entry.job, entry.job.work
-    assert work is not None
-    found = FoundProof(judged, event.worker_id, job.hashes, job.hash_seconds)
-    lease = state.leases.get(event.lease_id)
-    if lease is not None and lease.ends_with_hit and lease.worker_id == event.worker_id and not lease.cancelled:
+    found = FoundProof(judged, event.worker_id, entry.job.hashes, entry.job.hash_seconds)
+    lease = _lease_of(state, event)
+    if lease is not None and lease.ends_with_hit and not lease.cancelled:
         count_as_stopping(state, lease)  # the worker stops it by itself
-    job = replace(job, state=JobState.SUBMITTING, found=found, error=None)
-    set_job(state, out, entry, job, event.now)
-    out.command(SubmitProof(job.job_id, work, judged, job.request.priority))
+    if may_be_submitted(state, entry, judged.zeros):
+        submit(state, out, entry, found)
+    else:
+        set_job(state, out, entry, replace(entry.job, best=found), event.now)
+        review(state, out, entry, best_is_new=True)
 
 
 def _judge(state: State, event: HitReported) -> Proof | Rejection:
@@ -50,25 +52,40 @@ def _judge(state: State, event: HitReported) -> Proof | Rejection:
         proof = verify(job.work.prefix, event.nonce)
     except InvalidInput:
         return Rejection.BAD_NONCE
-    if job.found is not None and job.found.proof.nonce == event.nonce:
+    if _is_known(entry, event.nonce):
         return Rejection.DUPLICATE
-    if job.state is JobState.SUBMITTING or not entry.checked:
+    if job.state is JobState.SUBMITTING:
         return Rejection.STALE
-    if proof.zeros < zeros_needed(job.work, state.head.height):
-        return Rejection.STALE if _hashed_for_another_anchor(state, entry, event) else Rejection.BELOW_TARGET
+    if may_be_submitted(state, entry, proof.zeros):
+        return proof
+    lease = _lease_of(state, event)
+    if lease is not None and lease.space.prefix != job.work.prefix:
+        return Rejection.STALE  # hashed for another anchor
+    if lease is not None and proof.zeros < lease.least_zeros:
+        return Rejection.BELOW_TARGET
+    if proof.zeros <= (job.best.proof.zeros if job.best is not None else 0):
+        return Rejection.STALE if proof.zeros else Rejection.BELOW_TARGET
     return proof
 
 
-def _hashed_for_another_anchor(state: State, entry: Entry, event: HitReported) -> bool:
+def _is_known(entry: Entry, nonce: str) -> bool:
+    job, refused = entry.job, entry.refused
+    if refused is not None and refused.nonce == nonce and job.work is not None and refused.range == job.work.range:
+        return True
+    return any(known is not None and known.proof.nonce == nonce for known in (job.found, job.best))
+
+
+def _lease_of(state: State, event: HitReported) -> Lease | None:
+    """The lease that the hit is said to come from, if it is in the worker's hands."""
     lease = state.leases.get(event.lease_id)
-    return lease is not None and entry.job.work is not None and lease.space.prefix != entry.job.work.prefix
+    return lease if lease is not None and lease.worker_id == event.worker_id else None
 
 
 def _count(state: State, event: HitReported, rejection: Rejection | None) -> None:
-    lease, worker = state.leases.get(event.lease_id), state.workers.get(event.worker_id)
-    if lease is None or worker is None or lease.worker_id != event.worker_id:
+    lease = _lease_of(state, event)
+    if lease is None:
         return
-    device = worker.devices[lease.device_id]
+    device = state.workers[lease.worker_id].devices[lease.device_id]
     if rejection is None:
         device.accepted += 1
     elif rejection in (Rejection.BELOW_TARGET, Rejection.BAD_NONCE):
@@ -82,8 +99,8 @@ def _book_position(state: State, out: Outbox, event: HitReported) -> None:
 
     Good enough for what the caller is shown; of a lease that goes on, LeaseProgressed and LeaseEnded tell exactly.
     """
-    lease = state.leases.get(event.lease_id)
-    if lease is None or lease.worker_id != event.worker_id:
+    lease = _lease_of(state, event)
+    if lease is None or lease.job_id != event.job_id:
         return
     counter = lease.space.counter_of(event.nonce)
     if counter is not None and lease.range.start <= counter < lease.range.start + lease.range.count:

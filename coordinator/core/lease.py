@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from hashfleet.difficulty import MAX_DIFFICULTY
 from hashfleet.message import NonceSpace
 
 #: With 14 digits of extranonce, the shortest nonces have 26 digits: the longest prefix of the four actions (29 bytes)
@@ -56,7 +57,7 @@ class Lease:
     #: Where the range lies: every nonce of the job's work under the range's extranonce.
     space: NonceSpace
     range: NonceRange
-    #: Leading hex zeros that a hit needs.
+    #: Leading hex zeros that a hit needs to be reported.
     zeros: int
     granted_at: float
     #: Seconds of hashing that are to be expected of it.
@@ -67,6 +68,8 @@ class Lease:
     done: int = 0
     #: Hashes a second, as last reported.
     rate: float = 0.0
+    #: The fewest zeros that it was ever asked to report: a hit with these may be late, but it is not false.
+    least_zeros: int = MAX_DIFFICULTY
     #: The worker was told to stop; its LeaseEnded is awaited.
     cancelled: bool = False
 

@@ -3,75 +3,65 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
 from dataclasses import replace
 
+from coordinator.core.books import book, cancel_leases, next_fall
 from coordinator.core.commands import GrantLease, RetargetLease
 from coordinator.core.events import LeaseEnd, LeaseEnded, LeaseProgressed
-from coordinator.core.job import JobState
 from coordinator.core.lease import COUNTER_DIGITS, Lease, NonceRange, fresh_range
-from coordinator.core.roster import Device, Worker
-from coordinator.core.schedule import zeros_needed
-from coordinator.core.state import Entry, Outbox, State, cancel_leases, set_job, want_lease
+from coordinator.core.order import first_in_queue, note_grant, want_lease, want_no_lease
+from coordinator.core.roster import Device
+from coordinator.core.schedule import report_zeros, zeros_needed
+from coordinator.core.state import Entry, Outbox, QueueKey, Rank, State
 from hashfleet.difficulty import expected_hashes
 from hashfleet.message import lay_out
 
 #: A lease is sized to about this much hashing: long beside a round trip, short beside a block.
 LEASE_SECONDS = 5.0
-#: A job that a device is expected to solve within this is small: it gets one lease, which ends with its first hit.
-SMALL_SECONDS = 0.05
-#: Such a lease holds this many times the expected hashes: one in e**8 = 3,000 ends without a hit.
+#: Near a fall of the difficulty it ends about there, because then the order of the jobs changes and a hash in hand
+#: may become valid; but it is never shorter than this, which is still long beside a round trip.
+SHORTEST_LEASE_SECONDS = 1.0
+#: The lease of a small job holds this many times the expected hashes: one in e**8 = 3,000 ends without a hit.
 SMALL_SPARE = 8
 #: A device whose lease failed rests this long, times the failures in a row.
 REST_SECONDS = 5.0
 
 
 def fill_devices(state: State, out: Outbox, now: float) -> None:
-    """Grant leases, to the device with the least in hand first, until every device has enough or nobody wants more."""
-    if not state.ripe or state.head is None:
-        return
-    room = [
-        (device.large, device.small_seconds, number, worker, device)
-        for number, (worker, device) in enumerate(_takers(state, now))
-    ]
-    heapq.heapify(room)
-    while room and (entry := _first_in_queue(state)) is not None:
-        _, _, number, worker, device = heapq.heappop(room)
-        small = _is_small(state, entry, device)
-        if not device.has_room(small):
+    """Grant leases, best job first and to the device with the least in hand, until nobody has room or wants more."""
+    while not state.room.none and (choice := _next_grant(state)) is not None:
+        entry, device, small = choice
+        _grant(state, out, entry, device, small, now)
+
+
+def _next_grant(state: State) -> tuple[Entry, Device, bool] | None:
+    """The job of the best rank for which there is room, where, and whether it is small there.
+
+    A small job may find room where a large one of a better rank does not: small leases have room of their own.
+    """
+    best: tuple[Entry, Device, bool] | None = None
+    for key in sorted(state.queues):
+        entry = _first_with_budget(state, key)
+        if entry is None or (best is not None and _rank(entry) > _rank(best[0])):
             continue
-        _grant(state, out, entry, worker, device, small, now)
-        heapq.heappush(room, (device.large, device.small_seconds, number, worker, device))
+        zeros, helped = key
+        place = state.room.emptiest(zeros, may_be_small=not helped)
+        if place is not None:
+            best = (entry, *place)
+    return best
 
 
-def _takers(state: State, now: float) -> Iterator[tuple[Worker, Device]]:
-    """Devices that may be granted something."""
-    for worker in state.workers.values():
-        if not worker.draining:
-            for device in worker.devices.values():
-                if device.resting_until <= now and (device.has_room(small=True) or device.has_room(small=False)):
-                    yield worker, device
+def _rank(entry: Entry) -> Rank:
+    assert entry.rank is not None
+    return entry.rank
 
 
-def _first_in_queue(state: State) -> Entry | None:
-    """The ripe job of the best rank that wants a lease and may be given one."""
-    while state.queue:
-        rank, job_id = state.queue[0]
-        entry = state.entries.get(job_id)
-        if entry is not None and entry.rank == rank:
-            if _budget_left(state, entry) != 0:
-                return entry
-            entry.rank = None  # until a lease ends short of what it was granted
-        heapq.heappop(state.queue)
+def _first_with_budget(state: State, key: QueueKey) -> Entry | None:
+    while key in state.queues and (entry := first_in_queue(state, key)) is not None:
+        if _budget_left(state, entry) != 0:
+            return entry
+        want_no_lease(entry)  # until a lease ends short of what it was granted
     return None
-
-
-def _is_small(state: State, entry: Entry, device: Device) -> bool:
-    """Whether this device is expected to solve the job at once, so that many such jobs ride together."""
-    assert entry.job.work is not None
-    assert state.head is not None
-    zeros = zeros_needed(entry.job.work, state.head.height)
-    return not entry.leases and expected_hashes(zeros) <= device.best_rate * SMALL_SECONDS
 
 
 def _budget_left(state: State, entry: Entry) -> int | None:
@@ -83,48 +73,70 @@ def _budget_left(state: State, entry: Entry) -> int | None:
     return max(0, most - entry.job.hashes - out)
 
 
-def _grant(state: State, out: Outbox, entry: Entry, worker: Worker, device: Device, small: bool, now: float) -> None:
+def _grant(state: State, out: Outbox, entry: Entry, device: Device, small: bool, now: float) -> None:
     job = entry.job
     assert job.work is not None
     assert state.head is not None
     zeros = zeros_needed(job.work, state.head.height)
     expected = expected_hashes(zeros)
-    size = SMALL_SPARE * expected if small else max(1, int(device.best_rate * LEASE_SECONDS))
+    size = SMALL_SPARE * expected if small else max(1, int(device.best_rate * _lease_seconds(state, entry)))
     budget = _budget_left(state, entry)
     if budget is not None:
         size = min(size, budget)
     number, state.next_lease = state.next_lease, state.next_lease + 1
     taken = _take_range(state, entry, number, size)
+    asked = zeros if small else _report_zeros(state, entry, taken.count)
     lease = Lease(
         lease_id=f"l_{state.salt}_{number}",
-        worker_id=worker.worker_id,
+        worker_id=device.worker_id,
         device_id=device.offer.info.device_id,
         job_id=job.job_id,
         space=lay_out(job.work.prefix, taken.extranonce, COUNTER_DIGITS, job.request.max_nonce_digits),
         range=taken,
-        zeros=zeros,
+        zeros=asked,
         granted_at=now,
         seconds=min(taken.count, expected) / device.best_rate,
         ends_with_hit=small,
+        least_zeros=asked,
     )
     state.leases[lease.lease_id] = lease
-    entry.leases.add(lease.lease_id)
+    entry.hold(lease.lease_id)
     device.leases[lease.lease_id] = None
-    device.book(lease, 1)
+    book(state, lease, 1)
+    note_grant(state, entry, lease.seconds)
     if small:
-        entry.rank = None  # one is enough; it wants another when this one ends without a proof
+        want_no_lease(entry)  # one is enough; it wants another when this one ends without a proof
     else:
         want_lease(state, entry)
     out.progressed.add(job.job_id)
-    out.command(GrantLease(worker.worker_id, lease))
+    out.command(GrantLease(device.worker_id, lease))
+
+
+def _lease_seconds(state: State, entry: Entry) -> float:
+    """Seconds that a large lease of this job should last."""
+    assert state.head is not None
+    falls = next_fall(entry, state.head.height)
+    if falls is None:
+        return LEASE_SECONDS
+    since_block = max(0.0, state.now - state.head.seen_at)
+    left = (falls - state.head.height) * state.block_seconds - since_block
+    return min(LEASE_SECONDS, max(SHORTEST_LEASE_SECONDS, left))
+
+
+def _report_zeros(state: State, entry: Entry, lease_hashes: int) -> int:
+    """Zeros from which a large lease reports a hash: what is needed, or what would be a better one to keep."""
+    job = entry.job
+    assert job.work is not None
+    assert state.head is not None
+    best = 0 if job.best is None else job.best.proof.zeros
+    return report_zeros(job.work, state.head.height, lease_hashes, best)
 
 
 def _take_range(state: State, entry: Entry, number: int, size: int) -> NonceRange:
     """Ranges that came back go out first, so that nothing is skipped for good."""
     if entry.returned:
-        taken, rest = entry.returned.pop(0).split(size)
-        if rest:
-            entry.returned.insert(0, rest)
+        taken, rest = entry.returned[0].split(size)
+        entry.returned = entry.returned[1:] if rest is None else (rest, *entry.returned[1:])
         return taken
     return fresh_range(state.salt, number, size)
 
@@ -140,7 +152,7 @@ def progress_lease(state: State, out: Outbox, event: LeaseProgressed) -> None:
         device.large_rate = event.rate
     state.leases[lease.lease_id] = replace(lease, rate=event.rate)
     count_hashes(state, out, lease.lease_id, event.done, event.now)
-    _check_budget(state, out, lease.job_id, event.now)
+    _check_budget(state, lease.job_id)
 
 
 def count_hashes(state: State, out: Outbox, lease_id: str, done: int, now: float) -> None:
@@ -161,15 +173,13 @@ def count_hashes(state: State, out: Outbox, lease_id: str, done: int, now: float
     out.progressed.add(lease.job_id)
 
 
-def _check_budget(state: State, out: Outbox, job_id: str, now: float) -> None:
-    """Fail a job that spent what its caller allowed."""
+def _check_budget(state: State, job_id: str) -> None:
+    """Have a job decided anew that spent what its caller allowed."""
     entry = state.entries.get(job_id)
-    if entry is None:
-        return
-    most = entry.job.request.max_hashes
-    if most is not None and entry.job.hashes >= most and entry.job.state is JobState.RUNNING:
-        reason = f"the budget of {most} hashes is used up without a proof"
-        set_job(state, out, entry, replace(entry.job, state=JobState.FAILED, error=reason), now)
+    if entry is not None:
+        most = entry.job.request.max_hashes
+        if most is not None and entry.job.hashes >= most:
+            state.reviews[job_id] = None
 
 
 def end_lease(state: State, out: Outbox, event: LeaseEnded) -> None:
@@ -182,10 +192,12 @@ def end_lease(state: State, out: Outbox, event: LeaseEnded) -> None:
     if event.end is LeaseEnd.FAILED:
         device.failures += 1
         device.resting_until = event.now + REST_SECONDS * device.failures
+        heapq.heappush(state.resting, (device.resting_until, lease.worker_id, lease.device_id))
+        state.room.file(device, open_to_leases=False)
     elif event.done:
         device.failures = 0
     release_lease(state, lease.lease_id)
-    _check_budget(state, out, lease.job_id, event.now)
+    _check_budget(state, lease.job_id)
 
 
 def release_lease(state: State, lease_id: str) -> None:
@@ -196,35 +208,40 @@ def release_lease(state: State, lease_id: str) -> None:
         device = worker.devices[lease.device_id]
         del device.leases[lease_id]
         if not lease.cancelled:
-            device.book(lease, -1)
+            book(state, lease, -1)
         if not device.leases:
             device.rate = 0.0
     entry = state.entries.get(lease.job_id)
     if entry is None:
         return
-    entry.leases.discard(lease_id)
+    entry.let_go(lease_id)
     left = lease.range.after(lease.done)
     if left is not None and _of_this_work(entry, lease):
-        entry.returned.append(left)
+        entry.returned = (*entry.returned, left)
     if lease.job_id in state.ripe:
         want_lease(state, entry)
 
 
 def retarget_leases(state: State, out: Outbox, entry: Entry) -> None:
-    """Tell the devices on this job how many zeros the next block asks, where that changed."""
+    """Tell the devices on this job from how many zeros on they report now, where that changed."""
     assert entry.job.work is not None
     assert state.head is not None
-    zeros = zeros_needed(entry.job.work, state.head.height)
+    needed = zeros_needed(entry.job.work, state.head.height)
     for lease_id in sorted(entry.leases):
         lease = state.leases[lease_id]
-        if not lease.cancelled and lease.zeros != zeros:
-            state.leases[lease_id] = replace(lease, zeros=zeros)
+        if lease.cancelled or not _of_this_work(entry, lease):
+            continue
+        zeros = needed if lease.ends_with_hit else _report_zeros(state, entry, lease.range.count)
+        if lease.zeros != zeros:
+            least = min(zeros, lease.least_zeros)
+            state.leases[lease_id] = replace(lease, zeros=zeros, least_zeros=least)
             out.command(RetargetLease(lease.worker_id, lease_id, zeros))
 
 
 def drop_ranges(state: State, out: Outbox, entry: Entry) -> None:
     """The prefix changed: stop everybody and forget which nonces were tried."""
-    entry.returned.clear()
+    entry.returned = ()
+    entry.granted = 0.0
     cancel_leases(state, out, entry)
 
 

@@ -28,6 +28,9 @@ class Device:
     """A device of a connected worker."""
 
     offer: DeviceOffer
+    worker_id: str = ""
+    #: Counts devices up in the order in which they came; no two have the same.
+    number: int = 0
     #: Leases it holds, in the order granted; the first is in work.
     leases: dict[str, None] = field(default_factory=dict)
     #: Of these, the ones that were not told to stop: large ones, small ones, and what the small ones take in seconds.
@@ -39,13 +42,15 @@ class Device:
     #: The same as last reported of a large lease; small ones are mostly overhead and say little of the device.
     large_rate: float = 0.0
     hashes: int = 0
-    #: Hits that became a proof, that came too late, and that did not hash as claimed.
+    #: Hits that were of use, that came too late, and that did not hash as claimed.
     accepted: int = 0
     stale: int = 0
     invalid: int = 0
     #: Failures in a row; a device that fails is left alone until `resting_until`.
     failures: int = 0
     resting_until: float = 0.0
+    #: Where it stands in the index of devices with room (`room`); None if it has none.
+    filed: tuple[int, tuple[int, float, int]] | None = None
 
     @property
     def best_rate(self) -> float:

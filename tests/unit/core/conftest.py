@@ -120,7 +120,8 @@ def check_invariants(machine: Machine) -> None:
     for job_id in state.ripe:
         entry = state.entries[job_id]
         held_by_one = any(state.leases[lease_id].ends_with_hit for lease_id in entry.leases)
-        assert held_by_one or entry.job.request.max_hashes or (entry.rank, job_id) in state.queue, "a job is forgotten"
+        queued = entry.queue is not None and (entry.rank, job_id) in state.queues[entry.queue]
+        assert held_by_one or entry.job.request.max_hashes or queued, "a job is forgotten"
     open_ranges = [
         (
             lease.space.prefix,

@@ -117,7 +117,7 @@ class Histories(RuleBasedStateMachine):
     @rule(data=st.data(), zeros=st.integers(0, 2), worker=st.sampled_from(WORKERS))
     def hit(self, data: st.DataObject, zeros: int, worker: str) -> None:
         lease = data.draw(st.sampled_from(self.old_leases[-8:]))
-        self.play.hit(lease, solve(lease, zeros), worker)
+        self.play.hit(lease, solve(lease, min(zeros, lease.zeros)), worker)
 
     @rule(job_id=consumes(jobs))
     def cancel(self, job_id: str) -> None:

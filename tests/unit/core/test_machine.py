@@ -447,7 +447,7 @@ def test_small_jobs_ride_beside_a_large_one(play: Play, work: Work) -> None:
 
 
 def test_a_budget_is_never_leased_beyond_and_fails_the_job_when_spent(play: Play, work: Work) -> None:
-    play.block(1175)
+    play.block(1190)
     play.join()
     play.submit(work, max_hashes=1000)
     (lease,) = grants(play.read(work))

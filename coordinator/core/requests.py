@@ -1,0 +1,70 @@
+"""What callers ask: jobs asked for, cancelled, reprioritised; and the jobs of an earlier run, taken up again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from coordinator.core.books import set_dependencies, set_job
+from coordinator.core.clocks import clock_holder
+from coordinator.core.events import CancelRequested, JobsRestored, JobSubmitted, PriorityRequested
+from coordinator.core.job import Job, JobState
+from coordinator.core.planning import remember_solved, submission
+from coordinator.core.reading import ask, ask_about_unread
+from coordinator.core.state import Entry, Outbox, State
+from hashfleet.errors import JobFinal, JobNotFound
+
+
+def restore(state: State, out: Outbox, event: JobsRestored) -> None:
+    """Take up the jobs of an earlier run. Their works are read once the chain's height is known."""
+    for work in reversed(event.completed):
+        remember_solved(state, work)
+    for job in event.jobs:
+        _enter(state, job, checked=job.state is JobState.SUBMITTING)
+        if job.state is JobState.SUBMITTING:
+            out.command(submission(job))
+    if state.head is not None:
+        ask_about_unread(state)
+
+
+def accept(state: State, out: Outbox, event: JobSubmitted) -> None:
+    """Take a new job, unless the same work is under way."""
+    if event.request.claim in state.claims:
+        return
+    job = Job(event.job_id, event.request, JobState.QUEUED, created_at=event.now, updated_at=event.now)
+    entry = _enter(state, job)
+    out.changed[job.job_id] = job
+    ask(state, entry)
+
+
+def _enter(state: State, job: Job, *, checked: bool = False) -> Entry:
+    entry = state.entries[job.job_id] = Entry(job, checked=checked)
+    state.claims[job.request.claim] = job.job_id
+    set_dependencies(state, entry, (job.request.object_id,))
+    return entry
+
+
+def cancel(state: State, out: Outbox, event: CancelRequested) -> None:
+    """Stop a job. Raises JobNotFound; JobFinal once its transaction is on its way."""
+    entry = _entry(state, event.job_id)
+    if entry.job.state is JobState.SUBMITTING:
+        raise JobFinal(
+            f"{event.job_id} has its proof and its transaction is on its way; it cannot be cancelled any more"
+        )
+    set_job(state, out, entry, replace(entry.job, state=JobState.CANCELLED, error=None), event.now)
+
+
+def prioritise(state: State, out: Outbox, event: PriorityRequested) -> None:
+    """Put a job into another class. Raises JobNotFound."""
+    entry = _entry(state, event.job_id)
+    if entry.job.request.priority is not event.priority:
+        request = replace(entry.job.request, priority=event.priority)
+        set_job(state, out, entry, replace(entry.job, request=request), event.now)
+        if clock_holder(state, entry) is not None:
+            state.reviews[event.job_id] = None
+
+
+def _entry(state: State, job_id: str) -> Entry:
+    entry = state.entries.get(job_id)
+    if entry is None:
+        raise JobNotFound(f"there is no unfinished job {job_id}")
+    return entry
