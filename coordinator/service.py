@@ -49,6 +49,7 @@ from coordinator.core.roster import Worker
 from coordinator.core.view import JobView, view_job
 from coordinator.idempotency import KeysInHand, check_same
 from coordinator.store.protocol import JobFilter, KeyedRequest, Store, StoreDamaged, StoreError
+from coordinator.store.prune import keep_pruned
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import Lane, Submission
 from coordinator.submission.outcome import Outcome, outcome_event
@@ -119,12 +120,20 @@ class Service:
     """The coordinator without its doors. Used from one event loop."""
 
     def __init__(
-        self, chain: ChainClient, store: Store, key: SigningKey, *, clock: Callable[[], float] = time.time
+        self,
+        chain: ChainClient,
+        store: Store,
+        key: SigningKey,
+        *,
+        clock: Callable[[], float] = time.time,
+        keep_seconds: float | None = None,
     ) -> None:
+        """`clock` gives Unix seconds. Ended jobs are forgotten `keep_seconds` after their end; None keeps all."""
         self._chain = chain
         self._store = store
         self._key = key
         self._clock = clock
+        self._keep_seconds = keep_seconds
         self._machine = Machine(salt=secrets.randbelow(10**7))
         self._lane = Lane(chain, store, key, clock=clock, on_outcome=self._take_outcome)
         self._inbox: asyncio.Queue[tuple[Event, asyncio.Future[object] | None, Callable[[], object]]] = asyncio.Queue()
@@ -152,6 +161,10 @@ class Service:
                 group.create_task(self._follow_chain(), name="chain")
                 group.create_task(self.autopilot.run(), name="autopilot")
                 group.create_task(self._tick(), name="tick")
+                if self._keep_seconds is not None:
+                    group.create_task(
+                        keep_pruned(self._store, self._keep_seconds, self._clock, self._height), name="pruning"
+                    )
         finally:
             for task in self._background:
                 task.cancel()
@@ -183,6 +196,11 @@ class Service:
         self._lane.block_seen(block.height)
         await self.apply(BlockCommitted(self._clock(), block.height, block.time, block.touched))
         self.autopilot.block_seen(block)
+
+    def _height(self) -> int | None:
+        """The last committed height; None until a block was seen."""
+        head = self._machine.state.head
+        return head.height if head else None
 
     async def _tick(self) -> None:
         while True:

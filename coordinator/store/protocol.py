@@ -49,6 +49,19 @@ class StoredRule:
     set_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """What has to be known of a job in a final state to forget it. Times are Unix seconds."""
+
+    job_id: str
+    created_at: float
+    ended_at: float
+    #: One of its attempts may still land, as far as the ledger knows.
+    has_live_attempt: bool
+    #: The last height at which any of its attempts could have landed; None without attempts.
+    last_timeout_height: int | None
+
+
 class Store(Protocol):
     """Durable jobs and attempts. Every method is atomic, and durable (fsynced) when it returns."""
 
@@ -91,6 +104,14 @@ class Store(Protocol):
 
     async def attempts_of(self, job_id: str) -> list[Attempt]:
         """Every attempt of a job, oldest first."""
+        ...
+
+    async def ended_jobs(self, created_before: float, limit: int, after: tuple[float, str] | None) -> list[EndedJob]:
+        """Jobs in a final state, oldest first by (created_at, job_id), strictly after that key."""
+        ...
+
+    async def delete_jobs(self, job_ids: Sequence[str]) -> None:
+        """Delete those of these jobs that are in a final state, with their attempts and their keys."""
         ...
 
     async def save_rule(self, stored: StoredRule) -> None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Engine, RowMapping, delete, exists, func, insert, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_update
 from sqlalchemy.exc import IntegrityError
 
@@ -29,6 +29,7 @@ from coordinator.store import migrations
 from coordinator.store.autopilot_rules import autopilot_rules, rule_of, rule_row
 from coordinator.store.engine import FileIdentity, FileLock, check_pages, explained, open_engine, prepare_directory
 from coordinator.store.protocol import (
+    EndedJob,
     JobFilter,
     KeyedRequest,
     LiveAttemptExists,
@@ -226,6 +227,37 @@ class SqlStore:
         """Delete a player's rule; False if he has none."""
         statement = delete(autopilot_rules).where(autopilot_rules.c.player_id == player_id)
         return await self._run(lambda connection: connection.execute(statement).rowcount > 0)
+
+    async def ended_jobs(self, created_before: float, limit: int, after: tuple[float, str] | None) -> list[EndedJob]:
+        """Jobs in a final state, oldest first by (created_at, job_id), strictly after that key."""
+        own = attempts.c.job_id == jobs.c.job_id
+        query = (
+            select(
+                jobs.c.job_id,
+                jobs.c.created_at,
+                func.coalesce(jobs.c.completed_at, jobs.c.updated_at),
+                exists().where(own, attempts.c.state.in_(_LIVE)),
+                select(func.max(attempts.c.timeout_height)).where(own).scalar_subquery(),
+            )
+            .where(jobs.c.state.not_in(_UNFINISHED), jobs.c.created_at < created_before)
+            .order_by(jobs.c.created_at, jobs.c.job_id)
+            .limit(limit)
+        )
+        if after is not None:
+            query = query.where(tuple_(jobs.c.created_at, jobs.c.job_id) > tuple_(*after))
+        return await self._run(lambda connection: [EndedJob(*row) for row in connection.execute(query)])
+
+    async def delete_jobs(self, job_ids: Sequence[str]) -> None:
+        """Delete those of these jobs that are in a final state, with their attempts and their keys."""
+        ended = select(jobs.c.job_id).where(jobs.c.job_id.in_(job_ids), jobs.c.state.not_in(_UNFINISHED))
+
+        def write(connection: Connection) -> None:
+            connection.execute(delete(attempts).where(attempts.c.job_id.in_(ended)))
+            # keys go with their job by themselves (ON DELETE CASCADE)
+            connection.execute(delete(jobs).where(jobs.c.job_id.in_(ended)))
+
+        if job_ids:
+            await self._run(write)
 
     async def close(self) -> None:
         """Finish what was asked, then let another coordinator have the database. Closing twice is allowed."""

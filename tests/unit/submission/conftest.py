@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from coordinator.chain.client import Account, Block, TxAnswer, WorkReading
 from coordinator.core.job import Job, JobState
-from coordinator.store.protocol import JobFilter, KeyedRequest, LiveAttemptExists, Store
+from coordinator.store.protocol import EndedJob, JobFilter, KeyedRequest, LiveAttemptExists, Store
 from coordinator.submission.attempt import Attempt
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import Included, Lane, Outcome, Submission
@@ -262,6 +262,11 @@ class MemoryStore:
 
     async def count_jobs(self) -> dict[JobState, int]:
         return {}
+
+    async def ended_jobs(self, created_before: float, limit: int, after: tuple[float, str] | None) -> list[EndedJob]:
+        return []
+
+    async def delete_jobs(self, job_ids: Sequence[str]) -> None: ...
 
     async def close(self) -> None: ...
 
