@@ -23,7 +23,7 @@ LOCK := env -u PIP_FIND_LINKS -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL -u UV_FIND
 	$(BIN)/uv --no-config pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --group build
 
-.PHONY: help demo test lint bench proto proto-baseline lock clean
+.PHONY: help demo test lint bench start-decision proto proto-baseline lock clean
 
 help: ## List the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -46,6 +46,9 @@ lint: $(DEV) ## Style, types, import directions, protos; needs no network once i
 
 bench: $(DEV) ## Measure this machine into bench/results, and make docs/benchmarks.md anew
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+start-decision: $(DEV) ## Compute docs/start-decision.md anew: when jobs start, beside what others do
+	@$(BIN)/python -m bench.start_decision
 
 proto: $(DEV) ## Make the Python stubs from proto/
 	$(BIN)/python tools/generate_stubs.py
