@@ -17,6 +17,7 @@ from coordinator.api.grpc_server import build_server
 from coordinator.api.http import build_app
 from coordinator.chain.structsd import StructsdClient
 from coordinator.service import Service
+from coordinator.store.prune import SECONDS_PER_DAY
 from coordinator.store.sql import open_store
 from coordinator.submission.keys import SigningKey
 from hashfleet.client import FleetClient
@@ -49,6 +50,8 @@ class Settings:
     chain_id: str | None
     #: Host names beside the local ones under which /mcp may be reached.
     allowed_hosts: tuple[str, ...] = ()
+    #: Days for which ended jobs are kept; 0 keeps them for ever.
+    keep_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ async def serve(settings: Settings, key: SigningKey, ready: Callable[[Addresses]
         stack.push_async_callback(store.close)
         chain = StructsdClient(settings.chain_grpc, settings.chain_rpc, settings.chain_id)
         stack.push_async_callback(chain.close)
-        service = Service(chain, store, key)
+        service = Service(chain, store, key, keep_seconds=settings.keep_days * SECONDS_PER_DAY or None)
         grpc_server = await build_server(service)
         grpc_address = _bind_grpc(grpc_server, settings.grpc_listen)
         http_socket = stack.enter_context(contextlib.closing(_bind_http(settings.http_listen)))

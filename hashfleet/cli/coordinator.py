@@ -16,6 +16,14 @@ from hashfleet.errors import HashfleetError, KeyProblem
 DEFAULT_GRPC = "127.0.0.1:7337"
 DEFAULT_HTTP = "127.0.0.1:7338"
 
+keep_days_option = click.option(
+    "--keep-days",
+    type=click.IntRange(0, 36_500),
+    default=90,
+    show_default=True,
+    help="Days for which ended jobs are kept; 0 keeps them for ever. Jobs under way are never deleted.",
+)
+
 
 @click.command()
 @click.option("--listen", default=DEFAULT_GRPC, show_default=True, metavar="HOST:PORT", help="Where gRPC is served.")
@@ -40,6 +48,7 @@ DEFAULT_HTTP = "127.0.0.1:7338"
     type=click.Path(dir_okay=False, path_type=Path),
     help="File with the signing key, as hex or as a mnemonic; only its owner may read it.",
 )
+@keep_days_option
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Host name under which /mcp may be reached.")
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON line.")
 @click.option("-v", "--verbose", is_flag=True, help="Log every lease.")
@@ -51,6 +60,7 @@ def command(
     chain_rpc: str | None,
     chain_id: str | None,
     key_file: Path | None,
+    keep_days: int,
     allow_host: tuple[str, ...],
     as_json: bool,
     verbose: bool,
@@ -69,7 +79,7 @@ def command(
         raise KeyProblem(
             "no signing key: give --key-file, or set HASHFLEET_MNEMONIC or HASHFLEET_PRIVATE_KEY in the environment"
         )
-    settings = Settings(listen, http, database, chain_grpc, chain_rpc, chain_id, allow_host)
+    settings = Settings(listen, http, database, chain_grpc, chain_rpc, chain_id, allow_host, keep_days)
 
     def ready(addresses: Addresses) -> None:
         if as_json:

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 
 from hashfleet.cli.children import Child, running
-from hashfleet.cli.coordinator import DEFAULT_GRPC, DEFAULT_HTTP
+from hashfleet.cli.coordinator import DEFAULT_GRPC, DEFAULT_HTTP, keep_days_option
 from hashfleet.cli.logs import configure_logging
 from hashfleet.errors import InvalidInput
 
@@ -36,6 +36,7 @@ class Plan:
     chain_id: str | None
     key_file: Path | None
     engine: str
+    keep_days: int
     as_json: bool
 
 
@@ -62,6 +63,7 @@ class Plan:
 @click.option(
     "--engine", type=click.Choice(["auto", "cuda", "opencl", "cpu"]), default="auto", help="What the worker hashes on."
 )
+@keep_days_option
 @click.option("--json", "as_json", is_flag=True, help="Print addresses and MCP configuration as one JSON line.")
 def command(
     demo: bool,
@@ -75,6 +77,7 @@ def command(
     chain_id: str | None,
     key_file: Path | None,
     engine: str,
+    keep_days: int,
     as_json: bool,
 ) -> None:
     """Run everything on this machine until Ctrl-C: a chain (--demo, or your node), a coordinator and a worker."""
@@ -101,6 +104,7 @@ def command(
             chain_id,
             key_file,
             engine,
+            keep_days,
             as_json,
         )
         sys.exit(asyncio.run(_bring_up(plan)))
@@ -155,6 +159,7 @@ async def _start_all(plan: Plan, started: list[Child], console: Console, stop: a
     assert chain_grpc is not None
     arguments = ["coordinator", "--json", "--listen", plan.listen, "--http", plan.http]
     arguments += ["--database", str(plan.data / "hashfleet.db"), "--chain-grpc", chain_grpc]
+    arguments += ["--keep-days", str(plan.keep_days)]
     for option, value in (("--chain-rpc", chain_rpc), ("--chain-id", chain_id), ("--key-file", plan.key_file)):
         arguments += [option, str(value)] if value else []
     log = plan.data / "logs" / "coordinator.log"

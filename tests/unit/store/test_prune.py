@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ class Watched:
         self.looked.append(len(found))
         return found
 
-    async def delete_jobs(self, job_ids: list[str]) -> None:
+    async def delete_jobs(self, job_ids: Sequence[str]) -> None:
         self.deleted.append(len(job_ids))
         await self._store.delete_jobs(job_ids)
 
