@@ -200,7 +200,7 @@ def _findings() -> Iterator[str]:
         "Where two starts cost nearly the same, kappa tips the scales between steps that differ sixteenfold. At "
         f"{_case(tipped)}, kappa = 3 would spend {_times(thrift[tipped].hashes / balanced[tipped].hashes)} the hashes "
         f"of kappa = 1 and finish {thrift[tipped].finish / balanced[tipped].finish - 1:.1%} later. At such a point the "
-        "last sixteenfold is bought at the very price that kappa names, and a small change of the rate changes the hashes "
+        "last sixteenfold is bought at the very price that kappa names: a small change of the rate changes the hashes "
         "much and the finish little."
     )
     for policy in OTHERS:
