@@ -499,6 +499,12 @@ async def test_work_that_is_paused_or_gone_is_not_outstanding(settled: Any) -> N
     assert await client.outstanding_work("1-7") == []
 
 
+async def test_a_struct_of_somebody_else_is_no_work_of_the_player(settled: Any) -> None:
+    settled.node.structs["5-28"].Struct.owner = "1-8"
+    client = await settled.connected()
+    assert (Action.BUILD, "5-28") not in await client.outstanding_work("1-7")
+
+
 async def test_a_planet_under_raid_has_no_ore_work_from_v21_on(settled: Any) -> None:
     settled.node.version = "v0.21.0"
     settled.node.clocks = {"blockStartOreMine": 1300100, "blockStartOreRefine": 1300200}
