@@ -68,7 +68,6 @@ async def test_a_pause_brings_what_can_end_it(
 
 
 async def test_a_block_brings_what_it_changed(coordinator: Coordinator, heard: asyncio.Queue[Event]) -> None:
-    coordinator.chain.height = START + 1
     coordinator.chain._news.put_nowait(Block(START + 1, 6000.0, frozenset({"5-3"})))
     while True:
         event = await first(heard, BlockCommitted)
