@@ -11,6 +11,10 @@ ENTRY_POINTS = {1: "search_one_block", 2: "search_two_blocks"}
 #: The kernels for the shapes of `hashfleet.message`: T, and S with its varying word 12 or 13.
 LANE_KERNELS = ("search_shared", "search_short_12", "search_short_13")
 
+#: Build options that put the additions of the OpenCL kernels for the shapes on NVIDIA's multiply-add pipe, by either
+#: keyword for assembler: NVIDIA documents the first, clang knows the second. For -D WIDTH=1.
+MULTIPLY_ADD = ("-DMULTIPLY_ADD=asm", "-DMULTIPLY_ADD=__asm__")
+
 _INCLUDE = re.compile(r'^#include "([a-z0-9_]+\.h)"$', re.MULTILINE)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from gpu_worker.gpu_engine import FIRST_READ, GpuEngine, Launch, Threads, first_line
 from gpu_worker.hit_buffer import HIT_CAPACITY
-from gpu_worker.kernel_source import opencl_lane_source, opencl_source
+from gpu_worker.kernel_source import MULTIPLY_ADD, opencl_lane_source, opencl_source
 from gpu_worker.lanes import Words
 from hashfleet.difficulty import MAX_DIFFICULTY
 from hashfleet.engine import DeviceInfo, EngineKind
@@ -56,6 +56,9 @@ _ONE_OF_EACH = (
     NonceSpace(b"", "0" * 43, 12),
 )
 
+#: Its number as a maker of PCI devices, which OpenCL gives as the vendor of a device.
+_NVIDIA = 0x10DE
+
 # pyopencl keeps compiled programs in a file cache that is not safe for two threads of one process.
 _BUILD = threading.Lock()
 
@@ -80,6 +83,19 @@ def vector_width(is_cpu: bool, native_width: int) -> int:
     (16, 4, 1)
     """
     return max(width for width in VECTOR_WIDTHS if width <= max(1, native_width)) if is_cpu else 1
+
+
+def lane_options(vendor_id: int, width: int) -> tuple[str, ...]:
+    """Build options worth a try for the kernels of the two shapes, the best first; they may fail to compile.
+
+    `vendor_id` is the device's, by PCI. Unmeasured, for want of an NVIDIA card; kernels/lane_search.cl gives the count.
+
+    >>> lane_options(0x10DE, 1)
+    ('-DMULTIPLY_ADD=asm', '-DMULTIPLY_ADD=__asm__')
+    >>> lane_options(0x1002, 1), lane_options(0x10DE, 4)
+    ((), ())
+    """
+    return MULTIPLY_ADD if vendor_id == _NVIDIA and width == 1 else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +140,7 @@ class OpenClEngine(GpuEngine):
             is_cpu = bool(chosen.type & cl.device_type.CPU)
             self._width = vector_width(is_cpu, chosen.native_vector_width_int) if width is None else width
             self._context = cl.Context([chosen])
-            self._kernels = self._compiled()
+            self._kernels = self._compiled(lane_options(chosen.vendor_id, self._width))
             limits = [
                 kernel.get_work_group_info(cl.kernel_work_group_info.WORK_GROUP_SIZE, chosen)
                 for kernel in self._kernels.values()
@@ -162,15 +178,26 @@ class OpenClEngine(GpuEngine):
         """Nonces that a work item hashes side by side in the kernels for the two shapes."""
         return self._width
 
-    def _compiled(self) -> dict[str, cl.Kernel]:
+    def _compiled(self, lane_options: tuple[str, ...]) -> dict[str, cl.Kernel]:
         cl = self._cl
         with _BUILD, warnings.catch_warnings():
             warnings.simplefilter("ignore", cl.CompilerWarning)  # drivers remark on successful builds
-            programs = (
-                cl.Program(self._context, opencl_source()).build(),
-                cl.Program(self._context, opencl_lane_source()).build([f"-DWIDTH={self._width}"]),
-            )
+            programs = cl.Program(self._context, opencl_source()).build(), self._compiled_lanes(lane_options)
         return {kernel.function_name: kernel for program in programs for kernel in program.all_kernels()}
+
+    def _compiled_lanes(self, options: tuple[str, ...]) -> cl.Program:
+        """With the first of these options that the driver's compiler takes, or with none of them."""
+        for option in options:
+            try:
+                return self._built(option)
+            except self._cl.Error as error:
+                logger.info("the OpenCL kernels do not compile with %s: %s", option, first_line(error))
+        return self._built()
+
+    def _built(self, *options: str) -> cl.Program:
+        program = self._cl.Program(self._context, opencl_lane_source())
+        program.build([f"-DWIDTH={self._width}", *options])
+        return program
 
     def _warm_up(self) -> None:
         """Launch each kernel, small and large: PoCL compiles both forms only now, which is not a batch's time."""

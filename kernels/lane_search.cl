@@ -7,8 +7,10 @@
  * The host defines
  *     WIDTH    lanes per work item: 1 on a GPU, whose compiler spreads work items over its vector units by itself;
  *              on a CPU the number of 32-bit words in a vector register (PoCL vectorises no loop that may report a hit)
- * and may define, where the compiler is NVIDIA's and WIDTH is 1,
- *     MULTIPLY_ADD    the additions of the hot loops as multiply-adds; see multiply_add.h, which does the same in CUDA
+ * and may define, for NVIDIA's GPUs and WIDTH 1,
+ *     MULTIPLY_ADD    the compiler's keyword for assembler: asm, or __asm__ in clang. The additions of the hot loops are
+ *                     then multiply-adds, on a pipe of their own; multiply_add.h says why. `tools/count_sass.py` counts
+ *                     513 slots of the ALU pipe a hash in shape T on sm_90, instead of 616
  *
  * The lanes of a launch follow one another in one search (`columns` is 0), or each is given by itself, so that they may
  * be of many searches. What tells the cases apart is done once per lane; the hot loops are the same.
@@ -55,7 +57,7 @@ __constant const word32 NUMBERS[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
 static inline word32 multiply_add(word32 x, word32 one, word32 y)
 {
     word32 sum;
-    asm("mad.lo.u32 %0, %1, %2, %3;" : "=r"(sum) : "r"(x), "r"(one), "r"(y));
+    MULTIPLY_ADD("mad.lo.u32 %0, %1, %2, %3;" : "=r"(sum) : "r"(x), "r"(one), "r"(y));
     return sum;
 }
 #define ADD(x, y) multiply_add(x, one, y)

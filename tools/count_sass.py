@@ -11,6 +11,10 @@ The bound is that of the busiest pipe, per multiprocessor (SM) and clock:
 as NVIDIA's tables of arithmetic throughput have it for compute capability 8.0 to 9.0; the two slots of a 64-bit
 product are an assumption (MULTIPLIED_OF_FOUR = 0 makes none). It is a limit and no measurement: latency, memory and
 clocks below the highest only make it less. From 10.0 on adds are not bound to the ALU pipe: the limit may be higher.
+
+The OpenCL kernels are counted too, with and without MULTIPLY_ADD: NVRTC compiles their text as CUDA C++, behind a few
+definitions. What NVIDIA's OpenCL driver makes of it is not known here. (Clang 15 as the front end for OpenCL C, and
+NVIDIA's assembler behind it, gave 515 and 618 ALU slots for shape T, where this gives 513 and 616.)
 """
 
 from __future__ import annotations
@@ -31,13 +35,32 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from gpu_worker.cuda_engine import COMPILE_OPTIONS, MULTIPLIED_OF_FOUR  # noqa: E402
-from gpu_worker.kernel_source import ENTRY_POINTS, LANE_KERNELS, cuda_source  # noqa: E402
+from gpu_worker.kernel_source import (  # noqa: E402
+    ENTRY_POINTS,
+    LANE_KERNELS,
+    MULTIPLY_ADD,
+    cuda_source,
+    opencl_lane_source,
+)
 
 ARCHITECTURES = (80, 89, 90, 120)
 #: Lanes per SM and clock.
 ALU_LANES, MULTIPLY_ADD_LANES, ISSUE_LANES = 64, 64, 128
 #: H100 SXM: multiprocessors, and the highest clock in GHz.
 H100_ARCHITECTURE, H100_SMS, H100_GHZ = 90, 132, 1.98
+
+#: OpenCL C as NVRTC's C++: work items are threads, lane_search.cl's only grid dimensions are x and y.
+OPENCL_AS_CUDA = """
+typedef unsigned int uint;
+typedef unsigned long long ulong;
+#define __kernel extern "C" __global__
+#define __global
+#define __constant static __constant__
+#define restrict __restrict__
+#define atomic_inc(at) atomicAdd(at, 1u)
+static inline size_t get_global_id(int) { return (size_t)blockIdx.x * blockDim.x + threadIdx.x; }
+static inline size_t get_group_id(int) { return blockIdx.y; }
+"""
 
 _ALU = {"LOP3", "SHF", "IADD3", "IADD", "VIADD", "ISETP", "SEL", "PRMT", "LEA", "MOV", "PLOP3", "IMNMX", "VIMNMX"}
 _MULTIPLY_ADD = {"IMAD"}
@@ -216,24 +239,22 @@ def _following(instructions: list[Instruction], labels: dict[str, int], at: int)
     return [index for index in following if index < len(instructions)]
 
 
-def counted(name: str, text: str, architecture: int, multiplied: int) -> dict[str, object]:
-    """One line of the answer."""
+def counted(name: str, text: str, architecture: int, **variant: int | bool) -> dict[str, object]:
+    """One line of the answer; `variant` is what distinguishes it from others of the kernel."""
     instructions, labels = parsed(text)
     way = way_of_a_hash(instructions, labels)
     slots = Counter[str]()
     for instruction in way:
         slots[instruction.pipe] += instruction.slots
-    rates = {
-        "alu": ALU_LANES / slots["alu"],
-        "multiply_add": MULTIPLY_ADD_LANES / slots["multiply_add"],
-        "issue": ISSUE_LANES / len(way),
-    }
+    lanes = {"alu": ALU_LANES, "multiply_add": MULTIPLY_ADD_LANES}
+    rates = {name: number / slots[name] for name, number in lanes.items() if slots[name]}
+    rates["issue"] = ISSUE_LANES / len(way)
     pipe = min(rates, key=rates.__getitem__)
     registers = re.findall(r"\bR(\d+)\b", text)
     line: dict[str, object] = {
         "architecture": f"sm_{architecture}",
         "kernel": name,
-        "multiplied_of_four": multiplied,
+        **variant,
         "alu": slots["alu"],
         "multiply_add": slots["multiply_add"],
         "loads": slots["loads"],
@@ -269,25 +290,31 @@ def main() -> None:
     arguments = parser.parse_args()
     nvrtc = Nvrtc()
     wanted = arguments.architecture or [known for known in ARCHITECTURES if known in nvrtc.architectures]
-    lines = []
+    lines: list[dict[str, object]] = []
+    opencl: list[dict[str, object]] = []
     for architecture in wanted:
         if architecture not in nvrtc.architectures:
             raise SystemExit(f"NVRTC {nvrtc.version} does not compile for sm_{architecture}")
-        for multiplied in arguments.multiplied or MULTIPLIED_OF_FOUR:
-            options = [
-                *COMPILE_OPTIONS,
-                f"-DMULTIPLIED_OF_FOUR={multiplied}",
-                f"--gpu-architecture=sm_{architecture}",
-            ]
-            text = disassembled(nvrtc.cubin(cuda_source(), options))
+
+        def kernels(source: str, *options: str, name: str, architecture: int = architecture) -> dict[str, str]:
+            options = (*COMPILE_OPTIONS, f"--gpu-architecture=sm_{architecture}", *options)
+            text = disassembled(nvrtc.cubin(source, list(options)))
             if arguments.sass:
                 arguments.sass.mkdir(parents=True, exist_ok=True)
-                (arguments.sass / f"sm_{architecture}_{multiplied}.sass").write_text(text)
-            kernels = functions(text)
-            lines += [counted(name, kernels[name], architecture, multiplied) for name in LANE_KERNELS]
+                (arguments.sass / f"sm_{architecture}_{name}.sass").write_text(text)
+            return functions(text)
+
+        for multiplied in arguments.multiplied or MULTIPLIED_OF_FOUR:
+            found = kernels(cuda_source(), f"-DMULTIPLIED_OF_FOUR={multiplied}", name=str(multiplied))
+            names = list(LANE_KERNELS)
             if multiplied == MULTIPLIED_OF_FOUR[0]:  # the others are the same in every variant
-                lines += [counted(name, kernels[name], architecture, multiplied) for name in ENTRY_POINTS.values()]
-    json.dump({"nvrtc": nvrtc.version, "kernels": lines}, sys.stdout, indent=1)
+                names += ENTRY_POINTS.values()
+            lines += [counted(name, found[name], architecture, multiplied_of_four=multiplied) for name in names]
+        for added in ((), MULTIPLY_ADD[:1]):
+            options = ("--device-as-default-execution-space", "-DWIDTH=1", *added)
+            found = kernels(OPENCL_AS_CUDA + opencl_lane_source(), *options, name=f"opencl_{len(added)}")
+            opencl += [counted(name, found[name], architecture, multiply_add_pipe=bool(added)) for name in LANE_KERNELS]
+    json.dump({"nvrtc": nvrtc.version, "kernels": lines, "opencl_kernels": opencl}, sys.stdout, indent=1)
     sys.stdout.write("\n")
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Iterator
 
 import pytest
 
-from gpu_worker import gpu_engine
+from gpu_worker import gpu_engine, opencl_engine
 from gpu_worker.discovery import find_devices
-from gpu_worker.opencl_engine import IN_FLIGHT, VECTOR_WIDTHS, OpenClEngine, vector_width
+from gpu_worker.kernel_source import MULTIPLY_ADD
+from gpu_worker.opencl_engine import IN_FLIGHT, VECTOR_WIDTHS, OpenClEngine, lane_options, vector_width
 from hashfleet.batches import BatchSize
 from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
 from hashfleet.message import NonceSpace
+from hashfleet.self_test import self_test
 
 SPACE = NonceSpace(b"5-1MINE7NONCE", "", 12)
 #: Shapes T and S; which is which is asserted where it matters.
@@ -247,3 +250,39 @@ def test_tables_of_many_lengths_do_not_pile_up(engine: OpenClEngine, monkeypatch
 def test_a_counter_in_two_pieces_that_is_not_shape_t_is_refused(engine: OpenClEngine) -> None:
     with pytest.raises(InvalidInput, match="two pieces"):
         engine.search(NonceSpace(b"p", "1", 9, 7), 0, 10, 1)
+
+
+def test_only_nvidias_gpus_are_given_multiply_adds() -> None:
+    assert lane_options(0x10DE, 1) == MULTIPLY_ADD
+    assert [lane_options(vendor, width) for vendor, width in ((0x1002, 1), (0x8086, 1), (0x10DE, 16))] == [()] * 3
+
+
+def test_a_compiler_without_assembler_gets_the_kernels_without_multiply_adds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "gpu_worker.opencl_engine")
+    refused = ("-DMULTIPLY_ADD=no_such_keyword", "-DMULTIPLY_ADD=nor_this_one")
+    monkeypatch.setattr(opencl_engine, "lane_options", lambda vendor_id, width: refused)
+    engine = opened(width=1)
+
+    assert [option for option in refused if f"do not compile with {option}" in caplog.text] == list(refused)
+    self_test(engine)
+    engine.close()
+
+
+@pytest.mark.parametrize("space", [SHARED, SHORT], ids=["T", "S"])
+def test_the_first_option_that_compiles_is_used_and_multiplies_by_one(
+    monkeypatch: pytest.MonkeyPatch, space: NonceSpace
+) -> None:
+    # In place of NVIDIA's instruction: what it does, or something else, to see that it is what runs.
+    hits = {}
+    for name, statement in (("right", "sum=x*one+y"), ("wrong", "sum=x*one+y+1")):
+        options = ("-DMULTIPLY_ADD=no_such_keyword", f"-DMULTIPLY_ADD(...)={statement}")
+        monkeypatch.setattr(opencl_engine, "lane_options", lambda vendor_id, width, options=options: options)
+        engine = opened(width=1)
+        hits[name] = [hit for batch in engine.search(space, 4_711, 20_000, 2) for hit in batch.hits]
+        engine.close()
+
+    wanted = [n for n in range(4_711, 24_711) if hashlib.sha256(space.message(n)).hexdigest().startswith("00")]
+    assert hits["right"] == wanted
+    assert hits["wrong"] != wanted

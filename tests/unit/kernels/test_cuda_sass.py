@@ -49,26 +49,39 @@ def tool() -> types.ModuleType:
 
 
 @pytest.fixture(scope="module")
-def sm_90() -> dict[tuple[str, int], dict[str, Any]]:
-    """What the tool prints for Hopper, by kernel and variant."""
+def hopper() -> dict[str, Any]:
+    """What the tool prints for Hopper."""
     packages = Path(sysconfig.get_path("purelib"), "nvidia")
     for name, pattern in (("nvrtc", "**/libnvrtc.so.*"), ("nvdisasm", "**/bin/nvdisasm")):
         if not any(packages.glob(pattern)):
             pytest.skip(f"the package nvidia-cuda-{name} is not installed, so machine code cannot be counted here")
     command = [sys.executable, TOOL, "--architecture", "90"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=100)
-    return {(line["kernel"], line["multiplied_of_four"]): line for line in json.loads(done.stdout)["kernels"]}
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
+
+
+@pytest.fixture(scope="module")
+def sm_90(hopper: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
+    """The CUDA kernels' lines, by kernel and variant."""
+    return {(line["kernel"], line["multiplied_of_four"]): line for line in hopper["kernels"]}
+
+
+@pytest.fixture(scope="module")
+def opencl(hopper: dict[str, Any]) -> dict[tuple[str, bool], dict[str, Any]]:
+    """The OpenCL kernels' lines, by kernel and whether their additions are multiply-adds."""
+    return {(line["kernel"], line["multiply_add_pipe"]): line for line in hopper["opencl_kernels"]}
 
 
 def test_the_way_of_a_hash_is_the_loop_without_what_a_hit_costs(tool: types.ModuleType) -> None:
-    line = tool.counted("search", tool.functions(LOOP)["search"], 90, 0)
+    line = tool.counted("search", tool.functions(LOOP)["search"], 90)
 
     assert line["opcodes"] == {"BRA": 2, "IMAD.WIDE": 1, "SHF": 1, "LDG": 1, "ISETP": 1}
     assert (line["alu"], line["multiply_add"], line["loads"], line["issue"]) == (2, 2, 1, 6)
 
 
 def test_the_bound_is_that_of_the_busiest_pipe(tool: types.ModuleType) -> None:
-    line = tool.counted("search", tool.functions(LOOP)["search"], 90, 0)
+    line = tool.counted("search", tool.functions(LOOP)["search"], 90)
 
     assert (line["binding_pipe"], line["hashes_per_sm_and_clock"]) == ("issue", round(128 / 6, 5))
     assert line["h100_sxm_bound_ghs"] == round(132 * 1.98 * 128 / 6, 2)
@@ -114,3 +127,30 @@ def test_the_additions_of_the_rounds_are_not_on_the_alu_pipe(
         # Six per round; what is left on the ALU pipe counts the tails.
         assert opcodes["IMAD"] >= 300
         assert sum(opcodes.get(name, 0) for name in ("IADD3", "IADD", "VIADD")) <= 4
+
+
+@pytest.mark.parametrize(
+    ("kernel", "moved", "most"),
+    [
+        ("search_shared", True, 520),
+        ("search_shared", False, 620),
+        ("search_short_12", True, 790),
+        ("search_short_13", True, 770),
+    ],
+)
+def test_a_hash_of_the_opencl_kernels_takes_no_more_alu_slots_than_it_did(
+    opencl: dict[tuple[str, bool], dict[str, Any]], kernel: str, moved: bool, most: int
+) -> None:
+    line = opencl[kernel, moved]
+
+    assert 0 < line["alu"] <= most, line
+    assert line["spills"] == 0
+
+
+def test_the_switch_for_nvidia_takes_the_opencl_kernels_additions_from_the_alu_pipe(
+    opencl: dict[tuple[str, bool], dict[str, Any]],
+) -> None:
+    for kernel in LANE_KERNELS:
+        moved, plain = opencl[kernel, True], opencl[kernel, False]
+        assert moved["alu"] <= plain["alu"] - 100
+        assert sum(moved["opcodes"].get(name, 0) for name in ("IADD3", "IADD", "VIADD")) <= 4
