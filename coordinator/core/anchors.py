@@ -15,6 +15,7 @@ from coordinator.core.reading import (
     ask_about_touched,
     ask_about_unread,
     ask_in_turn,
+    note_dependencies,
     note_reading,
     retry_later,
 )
@@ -110,6 +111,8 @@ def take_no_reading(state: State, out: Outbox, event: WorkNotRead) -> None:
         set_job(state, out, entry, replace(entry.job, state=JobState.FAILED, error=event.reason), event.now)
         return
     retry_later(state, entry, event.now)
+    if event.depends_on:
+        note_dependencies(state, entry, event.depends_on)  # else what it hung on before it was paused
     if event.trouble is Trouble.PAUSED:
         _pause(state, out, entry, event)
     elif entry.job.error != event.reason:

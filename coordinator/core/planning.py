@@ -23,6 +23,8 @@ REVIEW_SLICE = 1_000
 REPLAN_SLICE, REPLAN_AT_ONCE = 2_000, 50
 #: The rate and the pace of blocks have changed if by this factor, the number of rivals if by that.
 _PACE_STEP, _RIVALS_STEP = 1.1, 1.5
+#: A rate that changed by this factor is worth leaving a round of recomputing for the next.
+_RESTART_STEP = 2.0
 #: Solved puzzles that are remembered: a node that lags more than these is of no use anyway.
 REMEMBERED_SOLVED = 10_000
 
@@ -230,7 +232,8 @@ def replan(state: State, out: Outbox, slice_size: int) -> None:
     """Recompute start heights of waiting jobs if the fleet, the blocks or the rivals are not what they were."""
     if state.head is None:
         return
-    if not state.replanning and _has_moved(state.planned_for, now := _circumstances(state)):
+    now = _circumstances(state)
+    if _has_moved(state.planned_for, now, halfway=bool(state.replanning)):
         state.planned_for = now
         # The agenda is a heap, so whoever wakes soon stands near its beginning; the list is worked off from its end.
         state.replanning = [job_id for _, job_id in reversed(state.agenda)]
@@ -252,9 +255,12 @@ def _planned_pace(state: State) -> Pace:
     return Pace(planned.rate, planned.block_seconds)
 
 
-def _has_moved(before: Circumstances | None, now: Circumstances) -> bool:
+def _has_moved(before: Circumstances | None, now: Circumstances, *, halfway: bool) -> bool:
+    """Whether to begin anew; halfway through only for a large change, so that the end is reached some time."""
     if before is None:
         return True
+    if halfway:
+        return _differ(before.rate, now.rate, _RESTART_STEP)
     if _differ(before.rate, now.rate, _PACE_STEP) or _differ(before.block_seconds, now.block_seconds, _PACE_STEP):
         return True
     rivals = zip(before.runnable, now.runnable, strict=True)

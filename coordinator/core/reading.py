@@ -27,6 +27,8 @@ BLIND_BLOCKS = 10
 SAFETY_READS_PER_BLOCK = 200
 #: Seconds before the chain is asked again after it gave no work: doubled with each miss up to the last.
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 1.0, 30.0
+#: After so many misses in a row the job stands behind those that were not missed.
+HOPEFUL_MISSES = 4
 
 
 def ask(state: State, entry: Entry, urgency: Urgency = Urgency.NOW) -> None:
@@ -78,8 +80,13 @@ def answered(state: State, job_id: str) -> Entry | None:
 def note_reading(state: State, entry: Entry, event: WorkRead) -> None:
     """Remember what a reading hangs on."""
     entry.misses, entry.retry_at = 0, 0.0
-    set_dependencies(state, entry, tuple(sorted(event.depends_on | {entry.job.request.object_id})))
+    note_dependencies(state, entry, event.depends_on)
     join_clock(state, entry, event.clock)
+
+
+def note_dependencies(state: State, entry: Entry, depends_on: frozenset[str]) -> None:
+    """Have the work read again when one of these objects, or its own, is touched."""
+    set_dependencies(state, entry, tuple(sorted(depends_on | {entry.job.request.object_id})))
 
 
 def is_fresh(state: State, entry: Entry) -> bool:
@@ -144,4 +151,4 @@ def ask_about_missed(state: State, now: float) -> None:
         entry = state.entries.get(job_id)
         if entry is not None and entry.retry_at == due:
             entry.retry_at = 0.0
-            ask(state, entry)
+            ask(state, entry, Urgency.NOW if entry.misses <= HOPEFUL_MISSES else Urgency.SOME_TIME)

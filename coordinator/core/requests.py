@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from coordinator.core.books import set_dependencies, set_job
+from coordinator.core.books import set_alarm, set_dependencies, set_job
 from coordinator.core.clocks import clock_holder
 from coordinator.core.events import CancelRequested, JobsRestored, JobSubmitted, PriorityRequested
 from coordinator.core.job import Job, JobState
@@ -40,6 +40,7 @@ def _enter(state: State, job: Job, *, checked: bool = False) -> Entry:
     entry = state.entries[job.job_id] = Entry(job, checked=checked)
     state.claims[job.request.claim] = job.job_id
     set_dependencies(state, entry, (job.request.object_id,))
+    set_alarm(state, entry)  # for its deadline
     return entry
 
 
