@@ -80,7 +80,7 @@ block more often than in 90 % of cases, never less.
   the fleet is worth a second of waiting, and as much again for each job that could use it. The least is found among all
   heights to come, not only where steps begin: the best start often lies shortly *before* a fall, because what is hashed
   there counts in full after it. When a hash is found that is good but not good enough yet, the same is asked again:
-  hash on, or wait until it is valid. (The tables leave that out; it only makes balanced cheaper.)
+  hash on, or wait until it is valid. (The tables leave that out: it lowers the sum of waiting and hashing further.)
 
 `start_difficulty` replaces the mode. A budget (`max_hashes`) holds the mode back until it suffices with a probability
 of 90 %. `deadline_height` brings the start forward until the proof is in the chain by then with a probability of 90 %,
