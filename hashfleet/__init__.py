@@ -14,6 +14,7 @@ from hashfleet.errors import (
     JobFinal,
     JobNotFound,
 )
+from hashfleet.job_request import JobRequest, Mode, Priority, StartMode
 from hashfleet.proof import Proof, verify
 from hashfleet.version import __version__
 
@@ -29,7 +30,11 @@ __all__ = [
     "InvalidInput",
     "JobFinal",
     "JobNotFound",
+    "JobRequest",
+    "Mode",
+    "Priority",
     "Proof",
+    "StartMode",
     "Work",
     "__version__",
     "verify",

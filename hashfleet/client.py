@@ -18,7 +18,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Self, TypeVar, get_args
 
@@ -26,6 +26,8 @@ import grpc
 import grpc.aio
 
 from hashfleet.action import PLAYER_TYPE, Action, check_object_id
+from hashfleet.autopilot_message import rule_message
+from hashfleet.autopilot_rule import AutopilotRule
 from hashfleet.errors import (
     CoordinatorError,
     CoordinatorUnavailable,
@@ -34,9 +36,12 @@ from hashfleet.errors import (
     JobFinal,
     JobNotFound,
 )
-from hashfleet.job_request import JobRequest, Priority
+from hashfleet.job_request import JobRequest, Mode, Priority, StartMode
+from hashfleet.job_spec import spec_of
 from hashfleet.proof import MAX_NONCE_DIGITS
 from hashfleet.rpc.hashfleet.v1 import (
+    autopilot_service_pb2,
+    autopilot_service_pb2_grpc,
     fleet_service_pb2,
     fleet_service_pb2_grpc,
     job_pb2,
@@ -51,16 +56,23 @@ logger = logging.getLogger(__name__)
 DEFAULT_ADDRESS = "127.0.0.1:7337"
 StateName = Literal["queued", "waiting", "running", "submitting", "completed", "failed", "cancelled"]
 PriorityName = Literal["critical", "interactive", "bulk"]
+ModeName = Literal["submit", "return_proof"]
+StartModeName = Literal["economy", "balanced", "race"]
 TransactionStateName = Literal["signed", "broadcast", "included", "rejected"]
 EngineName = Literal["cuda", "opencl", "cpu"]
 #: In the order in which a job passes through them.
 JOB_STATES: tuple[StateName, ...] = get_args(StateName)
 #: The first goes first.
 PRIORITIES: tuple[PriorityName, ...] = get_args(PriorityName)
+MODES: tuple[ModeName, ...] = get_args(ModeName)
+#: From the fewest hashes to the earliest start.
+START_MODES: tuple[StartModeName, ...] = get_args(StartModeName)
 #: The states that nothing leaves.
 FINAL_STATES = frozenset({job_pb2.JOB_STATE_COMPLETED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED})
 #: Most jobs on one page of a listing.
 MAX_PAGE_SIZE = 500
+#: Most jobs of one SubmitJobs call.
+MAX_BATCH = 500
 
 #: A watch stream is opened anew after this many seconds. A connection that died without a word (a host gone, a NAT
 #: entry dropped) is noticed then; gRPC's own keepalive pings would need the server's consent to be this frequent.
@@ -83,6 +95,8 @@ _TOKEN = re.compile(r"[\x21-\x7e]{1,500}")
 
 _STATE_NAMES = {job_pb2.JobState.Value(f"JOB_STATE_{name.upper()}"): name for name in JOB_STATES}
 _PRIORITY_NAMES = {job_pb2.Priority.Value(f"PRIORITY_{name.upper()}"): name for name in PRIORITIES}
+_MODE_NAMES = {job_pb2.Mode.Value(f"MODE_{name.upper()}"): name for name in MODES}
+_START_MODE_NAMES = {job_pb2.StartMode.Value(f"START_MODE_{name.upper()}"): name for name in START_MODES}
 _TRANSACTION_STATE_NAMES: dict[job_pb2.TransactionState.ValueType, TransactionStateName] = {
     job_pb2.TRANSACTION_STATE_SIGNED: "signed",
     job_pb2.TRANSACTION_STATE_BROADCAST: "broadcast",
@@ -95,6 +109,13 @@ _ENGINE_NAMES: dict[worker_service_pb2.EngineKind.ValueType, EngineName] = {
     worker_service_pb2.ENGINE_KIND_CPU: "cpu",
 }
 _ACTIONS = {job_pb2.Action.Value(f"ACTION_{action.value}"): action for action in Action}
+
+#: Status codes, by number, whose sentence is for the caller as it is.
+_REFUSALS: dict[int, type[HashfleetError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT.value[0]: InvalidInput,
+    grpc.StatusCode.NOT_FOUND.value[0]: JobNotFound,
+    grpc.StatusCode.FAILED_PRECONDITION.value[0]: JobFinal,
+}
 
 _AnswerT = TypeVar("_AnswerT")
 _NumberT = TypeVar("_NumberT", bound=int)
@@ -109,6 +130,16 @@ def state_name(state: job_pb2.JobState.ValueType) -> StateName:
 def priority_name(priority: job_pb2.Priority.ValueType) -> PriorityName:
     """The priority in one word; an unset one is interactive, as the coordinator reads it. Raises as state_name does."""
     return _named(_PRIORITY_NAMES, priority or job_pb2.PRIORITY_INTERACTIVE, "priority")
+
+
+def mode_name(mode: job_pb2.Mode.ValueType) -> ModeName:
+    """What is done with the proof, in one word; unset is submit. Raises as state_name does."""
+    return _named(_MODE_NAMES, mode or job_pb2.MODE_SUBMIT, "mode")
+
+
+def start_mode_name(mode: job_pb2.StartMode.ValueType) -> StartModeName:
+    """When hashing starts, in one word; unset is balanced. Raises as state_name does."""
+    return _named(_START_MODE_NAMES, mode or job_pb2.START_MODE_BALANCED, "start mode")
 
 
 def transaction_state_name(state: job_pb2.TransactionState.ValueType) -> TransactionStateName:
@@ -178,6 +209,12 @@ class FleetClient:
         max_hashes: int | None = None,
         priority: PriorityName = "interactive",
         max_nonce_digits: int = MAX_NONCE_DIGITS,
+        mode: ModeName = "submit",
+        start_mode: StartModeName = "balanced",
+        start_difficulty: int | None = None,
+        deadline_height: int | None = None,
+        weight: int = 1,
+        idempotency_key: str | None = None,
     ) -> job_service_pb2.SubmitJobResponse:
         """Ask for a proof; returns at once with the job and whether it is a new one.
 
@@ -185,7 +222,13 @@ class FleetClient:
         transaction it becomes; `target_id` is the planet of a raid ("2-1"). `anchor` (a block height) and
         `difficulty_range` (blocks) are only hints: the chain's own values win. `max_hashes` is a budget, None for no
         limit. `priority` is one of PRIORITIES. `max_nonce_digits`, 26 to 200, is the longest nonce that you can use.
-        The same unfinished work asked twice gives the job that already runs.
+        `mode` is one of MODES: with "return_proof" nothing is submitted, the proof is yours. `start_mode`, one of
+        START_MODES, says when hashing starts; `start_difficulty` (leading hex zeros) overrides it. `deadline_height`
+        is the height by which the proof should be there; `weight`, 1 to 1000, the share beside jobs that tie.
+
+        The same unfinished work asked twice gives the job that already runs. `idempotency_key`, 1 to 128 printable
+        ASCII characters of your own, makes a repeated request give its first job in any state, finished too; another
+        request with that key is InvalidInput.
 
         Raises InvalidInput, CoordinatorUnavailable, CoordinatorError.
         """
@@ -199,21 +242,40 @@ class FleetClient:
             max_hashes,
             _checked_priority(priority),
             max_nonce_digits,
-        )
-        spec = job_pb2.JobSpec(
-            action=job_pb2.Action.Value(f"ACTION_{asked.action.name}"),
-            entity_id=asked.object_id,
-            player_id=asked.player_id,
-            target_id=asked.target_id or "",
-            anchor=asked.anchor_hint,
-            range=asked.range_hint,
-            max_hashes=asked.max_hashes or 0,
-            priority=_priority_message(asked.priority),
-            max_nonce_digits=asked.max_nonce_digits % MAX_NONCE_DIGITS,  # no limit of the caller's own: 0
+            Mode(_checked_name(mode, MODES, "mode")),
+            StartMode(_checked_name(start_mode, START_MODES, "start_mode")),
+            start_difficulty,
+            deadline_height,
+            weight,
+            idempotency_key,
         )
         return await self._answer(
-            self._jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec), timeout=self._timeout)
+            self._jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec_of(asked)), timeout=self._timeout)
         )
+
+    async def submit_jobs(
+        self, requests: Sequence[JobRequest]
+    ) -> list[job_service_pb2.SubmitJobResponse | HashfleetError]:
+        """Ask for many proofs, MAX_BATCH a call; for each, in order, its job and whether it is a new one, or its error.
+
+        Far quicker than a submit_job for each: the coordinator stores a call's jobs together. If this raises, the jobs
+        of calls that were answered are accepted, and those of the last call may be; with an idempotency key in each
+        request all may be asked again without fear.
+
+        Raises CoordinatorUnavailable, CoordinatorError.
+        """
+        answers: list[job_service_pb2.SubmitJobResponse | HashfleetError] = []
+        for start in range(0, len(requests), MAX_BATCH):
+            specs = [spec_of(request) for request in requests[start : start + MAX_BATCH]]
+            call = self._jobs.SubmitJobs(job_service_pb2.SubmitJobsRequest(specs=specs), timeout=self._timeout)
+            results = (await self._answer(call)).results
+            if len(results) != len(specs):
+                raise CoordinatorError(f"the coordinator answered {len(specs)} specs with {len(results)} results")
+            answers += [
+                self._error_of(result.error.code, result.error.message) if result.HasField("error") else result.accepted
+                for result in results
+            ]
+        return answers
 
     async def get_job(self, job_id: str) -> job_pb2.Job:
         """One job as it stands now. Raises JobNotFound, InvalidInput, CoordinatorUnavailable, CoordinatorError."""
@@ -247,7 +309,7 @@ class FleetClient:
         )
         return await self._answer(self._jobs.ListJobs(request, timeout=self._timeout))
 
-    async def watch_job(self, job_id: str, *, patience: float = 300.0) -> AsyncIterator[job_pb2.Job]:
+    async def watch_job(self, job_id: str, *, patience: float = 300.0) -> AsyncGenerator[job_pb2.Job]:
         """Yield the job now and after each change; end after a final state.
 
         A lost coordinator is looked for again for `patience` seconds at a time; what changed meanwhile is yielded
@@ -303,6 +365,43 @@ class FleetClient:
         stub = fleet_service_pb2_grpc.FleetServiceStub(self._opened())
         return await self._answer(stub.GetFleetStatus(fleet_service_pb2.GetFleetStatusRequest(), timeout=self._timeout))
 
+    async def set_autopilot_rule(self, rule: AutopilotRule) -> autopilot_service_pb2.AutopilotStatus:
+        """Have the coordinator pick up the outstanding work of a player by itself, from now on and after restarts.
+
+        It takes the place of the player's former rule. Returns at once: the chain is asked in the background.
+        Raises InvalidInput, CoordinatorUnavailable, CoordinatorError.
+        """
+        request = autopilot_service_pb2.SetRuleRequest(rule=rule_message(rule))
+        return (await self._answer(self._autopilot.SetRule(request, timeout=self._timeout))).status
+
+    async def list_autopilot_rules(
+        self, *, player_id: str | None = None, page_size: int = 50, page_token: str = ""
+    ) -> autopilot_service_pb2.ListRulesResponse:
+        """One page of rules, by player, with how each is served, and the token of the next page ("" after the last).
+
+        `player_id` asks for that player's rule only. Raises InvalidInput, CoordinatorUnavailable, CoordinatorError.
+        """
+        if player_id is not None:
+            check_object_id(player_id, PLAYER_TYPE, "player_id")
+        if not 1 <= page_size <= MAX_PAGE_SIZE:
+            raise InvalidInput(f"limit is {page_size}; it should be from 1 to {MAX_PAGE_SIZE}")
+        if page_token and not _TOKEN.fullmatch(page_token):
+            raise InvalidInput("page_token should be the next_page_token of the page before, unchanged")
+        request = autopilot_service_pb2.ListRulesRequest(
+            player_id=player_id or "", page_size=page_size, page_token=page_token
+        )
+        return await self._answer(self._autopilot.ListRules(request, timeout=self._timeout))
+
+    async def remove_autopilot_rule(self, player_id: str) -> bool:
+        """Serve a player no longer; his jobs under way go on. False if he had no rule. Raises as set_autopilot_rule."""
+        check_object_id(player_id, PLAYER_TYPE, "player_id")
+        request = autopilot_service_pb2.RemoveRuleRequest(player_id=player_id)
+        return (await self._answer(self._autopilot.RemoveRule(request, timeout=self._timeout))).removed
+
+    @property
+    def _autopilot(self) -> autopilot_service_pb2_grpc.AutopilotServiceAsyncStub:
+        return autopilot_service_pb2_grpc.AutopilotServiceStub(self._opened())
+
     @property
     def _jobs(self) -> job_service_pb2_grpc.JobServiceAsyncStub:
         return job_service_pb2_grpc.JobServiceStub(self._opened())
@@ -331,16 +430,18 @@ class FleetClient:
         except grpc.aio.AioRpcError as error:
             raise self._translated(error) from error
 
+    def _error_of(self, code: int, message: str) -> HashfleetError:
+        """Our exception for the error of one spec of many."""
+        if refusal := _REFUSALS.get(code):
+            return refusal(message)
+        return CoordinatorError(f"the coordinator at {self._address} failed with status {code}: {message}")
+
     def _translated(self, error: grpc.aio.AioRpcError) -> HashfleetError:
         """Our exception for a gRPC status. The coordinator's own sentence is kept where it is one for the caller."""
         code, details = error.code(), error.details() or ""
         match code:
-            case grpc.StatusCode.INVALID_ARGUMENT:
-                return InvalidInput(details)
-            case grpc.StatusCode.NOT_FOUND:
-                return JobNotFound(details)
-            case grpc.StatusCode.FAILED_PRECONDITION:
-                return JobFinal(details)
+            case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.NOT_FOUND | grpc.StatusCode.FAILED_PRECONDITION:
+                return _REFUSALS[code.value[0]](details)
             case grpc.StatusCode.UNAVAILABLE:
                 return CoordinatorUnavailable(
                     f"no coordinator answers at {self._address}; check the address and that it is running "
@@ -387,9 +488,13 @@ def _state(name: str) -> job_pb2.JobState.ValueType:
 
 
 def _checked_priority(name: str) -> Priority:
-    if name not in PRIORITIES:
-        raise InvalidInput(f"priority is {name[:40]!a}; it should be one of {', '.join(PRIORITIES)}")
-    return Priority[name.upper()]
+    return Priority[_checked_name(name, PRIORITIES, "priority").upper()]
+
+
+def _checked_name(name: str, names: tuple[str, ...], what: str) -> str:
+    if name not in names:
+        raise InvalidInput(f"{what} is {name[:40]!a}; it should be one of {', '.join(names)}")
+    return name
 
 
 def _priority_message(priority: Priority) -> job_pb2.Priority.ValueType:

@@ -1,4 +1,4 @@
-"""The gRPC door: jobs, fleet and workers, with health and reflection for generic clients."""
+"""The gRPC door: jobs, fleet, workers and the autopilot, with health and reflection for generic clients."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from coordinator.api.autopilot_servicer import AutopilotServicer
 from coordinator.api.messages import (
     fleet_message,
     hello_from,
     job_message,
     lease_message,
-    priority_from,
-    request_from,
     state_from,
     verdict_message,
     worker_event,
@@ -30,10 +29,14 @@ from coordinator.api.messages import (
 from coordinator.core.commands import CancelLease, GrantLease, RetargetLease, SendVerdict
 from coordinator.core.events import WorkerLost
 from coordinator.core.machine import SILENCE_LIMIT_SECONDS
-from coordinator.service import Service, WorkerCommand, WorkerSession
-from coordinator.store.protocol import JobFilter
+from coordinator.service import Accepted, Service, WorkerCommand, WorkerSession
+from coordinator.store.protocol import JobFilter, StoreError
 from hashfleet.errors import HashfleetError, InvalidInput, JobFinal, JobNotFound
+from hashfleet.job_request import JobRequest
+from hashfleet.job_spec import priority_of, request_of
 from hashfleet.rpc.hashfleet.v1 import (
+    autopilot_service_pb2,
+    autopilot_service_pb2_grpc,
     fleet_service_pb2,
     fleet_service_pb2_grpc,
     job_pb2,
@@ -49,6 +52,8 @@ if TYPE_CHECKING:  # generic in its stubs only
 logger = logging.getLogger(__name__)
 
 DEFAULT_PAGE, MAX_PAGE = 50, 500
+#: Specs in one SubmitJobs call.
+MAX_BATCH = 500
 MAX_MESSAGE_BYTES = 1 << 20
 #: Seconds a stream may take to say hello.
 HELLO_SECONDS = 10.0
@@ -60,13 +65,18 @@ _STATUS = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     JobNotFound: grpc.StatusCode.NOT_FOUND,
     JobFinal: grpc.StatusCode.FAILED_PRECONDITION,
+    # Not UNAVAILABLE, which clients take for a coordinator that is not there: it is, and says what is wrong.
+    StoreError: grpc.StatusCode.INTERNAL,
 }
 _T = TypeVar("_T")
 
 
+def _status(error: HashfleetError) -> grpc.StatusCode:
+    return next((code for kind, code in _STATUS.items() if isinstance(error, kind)), grpc.StatusCode.UNAVAILABLE)
+
+
 async def _refuse(context: Context, error: HashfleetError) -> NoReturn:
-    code = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), grpc.StatusCode.UNAVAILABLE)
-    await context.abort(code, str(error))
+    await context.abort(_status(error), str(error))
     raise AssertionError("abort raises")
 
 
@@ -88,11 +98,23 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         self, request: job_service_pb2.SubmitJobRequest, context: Context
     ) -> job_service_pb2.SubmitJobResponse:
         try:
-            asked = request_from(request.spec)
+            asked = request_of(request.spec)
         except InvalidInput as error:
             await _refuse(context, error)
         view, created = await _answer(context, self._service.submit(asked))
         return job_service_pb2.SubmitJobResponse(job=job_message(view), created=created)
+
+    async def SubmitJobs(  # noqa: N802
+        self, request: job_service_pb2.SubmitJobsRequest, context: Context
+    ) -> job_service_pb2.SubmitJobsResponse:
+        if not 1 <= len(request.specs) <= MAX_BATCH:
+            wrong = f"{len(request.specs)} specs are given; one call takes 1 to {MAX_BATCH}"
+            await _refuse(context, InvalidInput(wrong))
+        asked = [_request_or_error(spec) for spec in request.specs]
+        good = [one for one in asked if isinstance(one, JobRequest)]
+        accepted = iter(await _answer(context, self._service.submit_all(good)))
+        outcomes = [one if isinstance(one, InvalidInput) else next(accepted) for one in asked]
+        return job_service_pb2.SubmitJobsResponse(results=map(_result, outcomes))
 
     async def GetJob(  # noqa: N802
         self, request: job_service_pb2.GetJobRequest, context: Context
@@ -139,11 +161,28 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         try:
             if request.priority == job_pb2.PRIORITY_UNSPECIFIED:
                 raise InvalidInput("priority is missing; it should be critical, interactive or bulk")
-            priority = priority_from(request.priority)
+            priority = priority_of(request.priority)
         except InvalidInput as error:
             await _refuse(context, error)
         view = await _answer(context, self._service.set_priority(request.job_id, priority))
         return job_service_pb2.SetJobPriorityResponse(job=job_message(view))
+
+
+def _request_or_error(spec: job_pb2.JobSpec) -> JobRequest | InvalidInput:
+    try:
+        return request_of(spec)
+    except InvalidInput as error:
+        return error
+
+
+def _result(outcome: Accepted | HashfleetError) -> job_service_pb2.SubmitJobsResult:
+    if isinstance(outcome, HashfleetError):
+        number: int = _status(outcome).value[0]
+        return job_service_pb2.SubmitJobsResult(error=job_service_pb2.SubmitError(code=number, message=str(outcome)))
+    view, created = outcome
+    return job_service_pb2.SubmitJobsResult(
+        accepted=job_service_pb2.SubmitJobResponse(job=job_message(view), created=created)
+    )
 
 
 def _page_after(created_at: float, job_id: str) -> str:
@@ -275,6 +314,7 @@ _SERVICES = tuple(
         (job_service_pb2, "JobService"),
         (fleet_service_pb2, "FleetService"),
         (worker_service_pb2, "WorkerService"),
+        (autopilot_service_pb2, "AutopilotService"),
     )
 )
 
@@ -293,6 +333,7 @@ async def build_server(service: Service) -> grpc.aio.Server:
     job_service_pb2_grpc.add_JobServiceServicer_to_server(JobServicer(service), server)
     fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(FleetServicer(service), server)
     worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(service), server)
+    autopilot_service_pb2_grpc.add_AutopilotServiceServicer_to_server(AutopilotServicer(service.autopilot), server)
     alive = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(alive, server)
     for name in ("", *_SERVICES):

@@ -6,6 +6,8 @@ puts its own prefix and pydantic's report of many lines into every error; agents
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ from mcp_types import (
 )
 from pydantic import BaseModel, ValidationError
 
-from coordinator.api import mcp_schema
+from coordinator.api import mcp_autopilot, mcp_schema
 from coordinator.api.mcp_schema import (
     AgentSchema,
     Arguments,
@@ -41,8 +43,9 @@ from coordinator.api.mcp_schema import (
     PriorityArguments,
     StartArguments,
     StartResult,
+    StatusArguments,
 )
-from hashfleet.client import FleetClient
+from hashfleet.client import FINAL_STATES, FleetClient, state_name
 from hashfleet.errors import HashfleetError, InvalidInput
 from hashfleet.version import __version__
 
@@ -52,8 +55,13 @@ INSTRUCTIONS = (
     "hashfleet computes proofs of work for Structs and submits the completing transactions. Start a proof with "
     "structs_calculate_proof_of_work, keep the job_id and go on with something else; look at "
     "structs_query_proof_of_work_status now and then until the status is completed, failed or cancelled. "
-    "You never submit the transaction yourself. The difficulty falls as work ages, so waiting is normal."
+    "You need not submit the transaction yourself. The difficulty falls as work ages, so waiting is normal. "
+    "To have all work of a player done as it appears, call structs_set_autopilot_rule once."
 )
+
+
+#: Tells a caller that asked for it how far its call has come: (0 to 1, in words).
+Report = Callable[[float, str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,7 @@ class AgentTool:
     result: type[BaseModel]
     annotations: ToolAnnotations
     #: Gets an instance of `arguments`, gives one of `result`; raises HashfleetError.
-    call: Callable[[FleetClient, Any], Awaitable[BaseModel]]
+    call: Callable[[FleetClient, Any, Report], Awaitable[BaseModel]]
 
     def published(self) -> Tool:
         """The tool as tools/list shows it."""
@@ -94,7 +102,7 @@ class AgentTool:
             raise InvalidInput("; ".join(_said(problem) for problem in _one_per_argument(error))) from error
 
 
-async def _start(client: FleetClient, asked: StartArguments) -> StartResult:
+async def _start(client: FleetClient, asked: StartArguments, report: Report) -> StartResult:
     answer = await client.submit_job(
         asked.action,
         asked.entity_id,
@@ -103,19 +111,38 @@ async def _start(client: FleetClient, asked: StartArguments) -> StartResult:
         anchor=asked.block_start,
         difficulty_range=asked.difficulty,
         max_hashes=asked.max_iterations,
+        priority=asked.priority or "interactive",
+        mode=asked.mode or "submit",
+        start_mode=asked.start_mode or "balanced",
+        start_difficulty=asked.start_difficulty,
+        deadline_height=asked.deadline_height,
+        weight=asked.weight or 1,
+        idempotency_key=asked.idempotency_key,
     )
     return mcp_schema.start_result(answer)
 
 
-async def _status(client: FleetClient, asked: JobArguments) -> JobStatus:
-    return mcp_schema.job_status(await client.get_job(asked.job_id))
+async def _status(client: FleetClient, asked: StatusArguments, report: Report) -> JobStatus:
+    if not asked.wait_seconds:
+        return mcp_schema.job_status(await client.get_job(asked.job_id))
+    job = None
+    told = -1.0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(asked.wait_seconds), contextlib.aclosing(client.watch_job(asked.job_id)) as watch:
+            async for job in watch:
+                # Progress may not go backwards, and a moved anchor starts the search anew.
+                fraction = 1.0 if job.state in FINAL_STATES else job.progress.fraction
+                if fraction > told:
+                    told = fraction
+                    await report(fraction, state_name(job.state))
+    return mcp_schema.job_status(job or await client.get_job(asked.job_id))
 
 
-async def _cancel(client: FleetClient, asked: JobArguments) -> JobRecord:
+async def _cancel(client: FleetClient, asked: JobArguments, report: Report) -> JobRecord:
     return mcp_schema.job_record(await client.cancel_job(asked.job_id))
 
 
-async def _list(client: FleetClient, asked: ListArguments) -> JobList:
+async def _list(client: FleetClient, asked: ListArguments, report: Report) -> JobList:
     page = await client.list_jobs(
         states=[asked.status] if asked.status else [],
         player_id=asked.player_id,
@@ -125,12 +152,30 @@ async def _list(client: FleetClient, asked: ListArguments) -> JobList:
     return mcp_schema.job_list(page)
 
 
-async def _set_priority(client: FleetClient, asked: PriorityArguments) -> JobRecord:
+async def _set_priority(client: FleetClient, asked: PriorityArguments, report: Report) -> JobRecord:
     return mcp_schema.job_record(await client.set_job_priority(asked.job_id, asked.priority))
 
 
-async def _fleet(client: FleetClient, asked: NoArguments) -> FleetStatus:
+async def _fleet(client: FleetClient, asked: NoArguments, report: Report) -> FleetStatus:
     return mcp_schema.fleet_status(await client.fleet_status())
+
+
+async def _set_rule(
+    client: FleetClient, asked: mcp_autopilot.RuleArguments, report: Report
+) -> mcp_autopilot.RuleStatus:
+    return await mcp_autopilot.set_rule(client, asked)
+
+
+async def _list_rules(
+    client: FleetClient, asked: mcp_autopilot.RulesArguments, report: Report
+) -> mcp_autopilot.RuleList:
+    return await mcp_autopilot.list_rules(client, asked)
+
+
+async def _remove_rule(
+    client: FleetClient, asked: mcp_autopilot.PlayerArguments, report: Report
+) -> mcp_autopilot.Removal:
+    return await mcp_autopilot.remove_rule(client, asked)
 
 
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
@@ -144,7 +189,10 @@ TOOLS: Mapping[str, AgentTool] = {
             "Start computing the proof of work that completes a build, ore mining, ore refining or a raid in Structs. "
             "Returns at once with a job_id; the fleet waits until hashing pays, hashes, and submits the completing "
             "transaction by itself. Calling it again for work that is still under way returns the same job_id. "
-            "block_start and difficulty are optional hints: the chain's own values are used.",
+            "block_start and difficulty are optional hints: the chain's own values are used. The defaults are right "
+            "for nearly every job; start_mode race, priority critical and deadline_height are for what must land soon, "
+            "start_mode economy and priority bulk for what can wait, mode return_proof for a proof that somebody else "
+            "submits.",
             StartArguments,
             StartResult,
             # It ends in a transaction on a public chain; the same work asked twice is one job.
@@ -156,9 +204,11 @@ TOOLS: Mapping[str, AgentTool] = {
             "Look at a proof of work",
             "Look at one proof-of-work job. While it is waiting, waiting_info says how many blocks remain until "
             "hashing starts: the difficulty (leading hex zeros) falls as the work ages, and hashing before that would "
-            "be wasted. progress shows hashes per second and the expected seconds until the proof. Once completed, "
-            "result holds the proof and the transaction. Ages and ranges are in blocks, times in UTC.",
-            JobArguments,
+            "be wasted. progress shows hashes per second, eta when the proof is expected (with 50 % and 90 % chance), "
+            "best the best hash so far and the height from which it is valid. Once completed, result holds the proof "
+            "and the transaction. Ages and ranges are in blocks, times in UTC. Instead of asking again and again, give "
+            "wait_seconds.",
+            StatusArguments,
             JobStatus,
             _READS,
             _status,
@@ -203,6 +253,38 @@ TOOLS: Mapping[str, AgentTool] = {
             _READS,
             _fleet,
         ),
+        AgentTool(
+            "structs_set_autopilot_rule",
+            "Pick up a player's work",
+            "Have the fleet pick up all outstanding work of a player by itself, as it appears, from now on: builds, "
+            "mining, refining and raids. No further call is needed; the jobs show up in structs_list_proof_of_work. "
+            "The rule takes the place of the player's former one. Works that were held back because their last job "
+            "failed or was cancelled are asked for again.",
+            mcp_autopilot.RuleArguments,
+            mcp_autopilot.RuleStatus,
+            ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True),
+            _set_rule,
+        ),
+        AgentTool(
+            "structs_list_autopilot_rules",
+            "Look at the autopilot",
+            "List the rules by which the fleet picks up players' work, by player, and how each player is served: jobs "
+            "made, works held back and why, and what the signing key may not do for the player.",
+            mcp_autopilot.RulesArguments,
+            mcp_autopilot.RuleList,
+            _READS,
+            _list_rules,
+        ),
+        AgentTool(
+            "structs_remove_autopilot_rule",
+            "Stop picking up a player's work",
+            "Pick up a player's work no longer. His jobs under way go on. Removing a rule that is not there is no "
+            "error.",
+            mcp_autopilot.PlayerArguments,
+            mcp_autopilot.Removal,
+            ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False),
+            _remove_rule,
+        ),
     )
 }
 
@@ -217,7 +299,10 @@ def build_server(client: FleetClient) -> Server[dict[str, Any]]:
         return published
 
     async def call_tool(context: ServerRequestContext[dict[str, Any]], params: CallToolRequestParams) -> CallToolResult:
-        return await _called(client, params.name, params.arguments or {})
+        async def report(fraction: float, words: str) -> None:
+            await context.session.report_progress(fraction, 1.0, words)
+
+        return await _called(client, params.name, params.arguments or {}, report)
 
     return Server(
         "hashfleet",
@@ -229,13 +314,13 @@ def build_server(client: FleetClient) -> Server[dict[str, Any]]:
     )
 
 
-async def _called(client: FleetClient, name: str, arguments: Mapping[str, Any]) -> CallToolResult:
+async def _called(client: FleetClient, name: str, arguments: Mapping[str, Any], report: Report) -> CallToolResult:
     """What a tool answers. What is the caller's to mend is a tool error, so that the agent reads it."""
     tool = TOOLS.get(name)
     if tool is None:
         raise MCPError(INVALID_PARAMS, f"there is no tool {name[:80]!r}; there are {', '.join(TOOLS)}")
     try:
-        result = await tool.call(client, tool.checked(arguments))
+        result = await tool.call(client, tool.checked(arguments), report)
     except HashfleetError as error:
         logger.info("%s failed: %s", name, error)
         return CallToolResult(content=[TextContent(text=str(error))], is_error=True)

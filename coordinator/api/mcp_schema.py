@@ -17,31 +17,39 @@ from pydantic_core import core_schema
 
 from hashfleet.action import MAX_HEIGHT, MAX_RANGE, Action
 from hashfleet.client import (
+    FINAL_STATES,
     MAX_PAGE_SIZE,
     EngineName,
+    ModeName,
     PriorityName,
+    StartModeName,
     StateName,
     TransactionStateName,
     action_of,
     engine_name,
+    mode_name,
     priority_name,
+    start_mode_name,
     state_name,
     transaction_state_name,
 )
-from hashfleet.difficulty import safe
+from hashfleet.difficulty import MAX_DIFFICULTY, safe
 from hashfleet.errors import CoordinatorError, InvalidInput
+from hashfleet.job_request import MAX_KEY_LENGTH, MAX_WEIGHT
 from hashfleet.proof import verify
 from hashfleet.rpc.hashfleet.v1 import fleet_service_pb2, job_pb2, job_service_pb2
 
+#: The longest that a status call may wait: clients give up on a call after a minute.
+MAX_WAIT_SECONDS = 50
 #: The completing message of each kind of work, as agents name it.
 ActionType = Literal["struct_build_complete", "ore_miner_complete", "ore_refinery_complete", "planet_raid_complete"]
-_ACTIONS: dict[ActionType, Action] = {
+ACTIONS: dict[ActionType, Action] = {
     "struct_build_complete": Action.BUILD,
     "ore_miner_complete": Action.MINE,
     "ore_refinery_complete": Action.REFINE,
     "planet_raid_complete": Action.RAID,
 }
-_ACTION_TYPES = {action: name for name, action in _ACTIONS.items()}
+ACTION_TYPES = {action: name for name, action in ACTIONS.items()}
 
 
 class AgentSchema(GenerateJsonSchema):
@@ -112,16 +120,67 @@ class StartArguments(Arguments):
         description="Budget in hashes after which the job fails. Left out, there is no limit, which is what you "
         "nearly always want: the difficulty falls with time, so every job can be finished.",
     )
+    priority: PriorityName | None = Field(
+        None,
+        description="critical goes before interactive (if left out), interactive before bulk. It can be changed later.",
+    )
+    start_mode: StartModeName | None = Field(
+        None,
+        description="When hashing starts. balanced (if left out) suits nearly every job. race: at once, for a raid or "
+        "whatever is worth much more hashing if it lands minutes earlier. economy: as late and as cheaply as possible, "
+        "for what is not urgent.",
+    )
+    start_difficulty: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_DIFFICULTY,
+        description="Start hashing as soon as the chain asks for this many leading hex zeros or fewer; overrides "
+        "start_mode. Only if you know better than start_mode.",
+    )
+    deadline_height: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_HEIGHT,
+        description="Block height by which the proof should be there: hashing starts early enough for it, and the job "
+        "fails once the chain is past it.",
+    )
+    weight: int | None = Field(
+        None, ge=1, le=MAX_WEIGHT, description="Share of the fleet beside jobs of the same standing; 1 if left out."
+    )
+    mode: ModeName | None = Field(
+        None,
+        description="submit (if left out): the coordinator submits the completing transaction. return_proof: it does "
+        "not; the result holds the nonce for whoever submits it, and the height from which it is valid.",
+    )
+    idempotency_key: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_KEY_LENGTH,
+        description="Your own name for this request. If you are not sure that a call went through, repeat it with the "
+        "same key: it returns its job in any status, finished too. The same key with other arguments is an error.",
+    )
 
     @property
     def action(self) -> Action:
-        return _ACTIONS[self.action_type]
+        return ACTIONS[self.action_type]
 
 
 class JobArguments(Arguments):
     """Which job."""
 
     job_id: str = Field(max_length=100, description='Job id as the start call returned it, "pow_...".')
+
+
+class StatusArguments(JobArguments):
+    """Which job, and how long to wait for its end."""
+
+    wait_seconds: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_WAIT_SECONDS,
+        description="Answer as soon as the job has reached a final status, or after this many seconds; at once if left "
+        "out. Meanwhile a caller that gave a progress token gets progress notifications (0 to 1).",
+    )
 
 
 class ListArguments(Arguments):
@@ -164,6 +223,29 @@ class WaitingInfo(BaseModel):
     blocks_remaining: int = Field(description="Blocks until then.")
     difficulty: int = Field(description="Leading hex zeros asked now.")
     target_difficulty: int = Field(description="Leading hex zeros asked at target_age.")
+    seconds_remaining: float = Field(description="Estimated seconds until then.")
+    reason: str | None = Field(None, description="Why it waits, in one sentence.")
+
+
+class Eta(BaseModel):
+    """When the proof is expected, as a distribution: a search is a matter of luck."""
+
+    seconds: float = Field(description="Expected seconds from now (the mean).")
+    seconds_50: float = Field(description="It takes at most this long with a chance of 50 %.")
+    block_50: int = Field(description="The block in which the transaction can then be included.")
+    seconds_90: float = Field(description="It takes at most this long with a chance of 90 %.")
+    block_90: int = Field(description="The block in which the transaction can then be included.")
+
+
+class BestHash(BaseModel):
+    """The best nonce so far: not valid yet, but it will be, because the difficulty falls."""
+
+    hash: str = Field(description="SHA-256 of the work's prefix followed by the nonce, lowercase hex.")
+    nonce: str = Field(description="Decimal digits; leading zeros count.")
+    zeros: int = Field(description="Leading hex zeros of the hash.")
+    valid_from_height: int = Field(
+        description="It can be submitted once the chain has committed this block, if nothing better comes before."
+    )
 
 
 class DifficultyInfo(BaseModel):
@@ -181,6 +263,10 @@ class Progress(BaseModel):
     hash_rate: float = Field(description="Hashes per second now; 0 while no worker is on it.")
     eta_seconds: float | None = Field(None, description="Expected seconds until the proof; absent without a rate.")
     expected_block: int | None = Field(None, description="Block height at which it is expected.")
+    fraction: float = Field(
+        description="0 to 1: the chance that a search that has come this far has found its proof. It never falls for "
+        "the same work."
+    )
 
 
 class ProofOfWork(BaseModel):
@@ -188,6 +274,8 @@ class ProofOfWork(BaseModel):
 
     hash: str = Field(description="SHA-256 of the work's prefix followed by the nonce, lowercase hex.")
     nonce: str = Field(description="Decimal digits; leading zeros count.")
+    zeros: int = Field(description="Leading hex zeros of the hash.")
+    valid_from_height: int = Field(description="It can be submitted once the chain has committed this block.")
     iterations: int = Field(description="Hashes spent on the job until this proof.")
     valid: bool = Field(description="Whether the nonce hashes to `hash`, as computed for this answer.")
     difficulty_met: bool = Field(
@@ -214,7 +302,9 @@ class JobResult(BaseModel):
     job_id: str
     status: StateName
     proof_of_work: ProofOfWork
-    transaction: TransactionResult | None = Field(None, description="Absent until it is signed.")
+    transaction: TransactionResult | None = Field(
+        None, description="Absent until it is signed, and always with the mode return_proof."
+    )
 
 
 class JobStatus(BaseModel):
@@ -231,6 +321,8 @@ class JobStatus(BaseModel):
     waiting_info: WaitingInfo | None = Field(None, description="Only while waiting.")
     difficulty_info: DifficultyInfo | None = Field(None, description="Absent until the chain has been asked.")
     progress: Progress | None = Field(None, description="Absent until hashing has begun.")
+    eta: Eta | None = Field(None, description="Only while waiting or running, and while a worker is connected.")
+    best: BestHash | None = Field(None, description="Absent while there is none, and once there is a result.")
     result: JobResult | None = Field(None, description="Absent until a proof is found.")
 
 
@@ -242,6 +334,12 @@ class JobRecord(JobStatus):
     player_id: str
     target_id: str | None = Field(None, description="Planet of a raid, once known.")
     priority: PriorityName
+    mode: ModeName
+    start_mode: StartModeName
+    start_difficulty: int | None = Field(None, description="Absent while start_mode decides.")
+    deadline_height: int | None = Field(None, description="Absent without a deadline.")
+    weight: int
+    idempotency_key: str | None = Field(None, description="Absent if the job was started without one.")
     notes: list[str] | None = Field(None, description="Remarks, such as that a hint differed from the chain.")
 
 
@@ -316,12 +414,23 @@ def start_result(answer: job_service_pb2.SubmitJobResponse) -> StartResult:
     job = answer.job
     if answer.created:
         message = f"Proof-of-work job {job.job_id} is accepted."
+    elif job.state in FINAL_STATES:
+        message = (
+            f"This idempotency_key stands for job {job.job_id}, which is {state_name(job.state)}; no second job was "
+            "made. To ask for the work anew, take another key."
+        )
     else:
         message = f"This work is already under way as job {job.job_id}; no second job was made."
-    note = (
-        "The fleet waits until hashing pays, hashes, checks the proof and submits the transaction by itself. "
-        "Ask structs_query_proof_of_work_status now and then; nothing else is needed."
-    )
+    if job.spec.mode == job_pb2.MODE_RETURN_PROOF:
+        note = (
+            "The fleet waits until hashing pays, hashes and checks the proof; it submits nothing. "
+            "Ask structs_query_proof_of_work_status now and then; once completed, its result holds the nonce."
+        )
+    else:
+        note = (
+            "The fleet waits until hashing pays, hashes, checks the proof and submits the transaction by itself. "
+            "Ask structs_query_proof_of_work_status now and then; nothing else is needed."
+        )
     return StartResult(
         job_id=job.job_id,
         status=state_name(job.state),
@@ -340,11 +449,17 @@ def job_record(job: job_pb2.Job) -> JobRecord:
     target = job.work.target_id or job.spec.target_id
     return JobRecord(
         **_status_members(job),
-        action_type=_ACTION_TYPES[action_of(job.spec)],
+        action_type=ACTION_TYPES[action_of(job.spec)],
         entity_id=job.spec.entity_id,
         player_id=job.spec.player_id,
         target_id=target or None,
         priority=priority_name(job.spec.priority),
+        mode=mode_name(job.spec.mode),
+        start_mode=start_mode_name(job.spec.start_mode),
+        start_difficulty=job.spec.start_difficulty or None,
+        deadline_height=job.spec.deadline_height or None,
+        weight=job.spec.weight or 1,
+        idempotency_key=job.spec.idempotency_key or None,
         notes=list(job.notes) or None,
     )
 
@@ -416,6 +531,8 @@ def _status_members(job: job_pb2.Job) -> dict[str, Any]:
         "waiting_info": _waiting(job.waiting) if job.HasField("waiting") else None,
         "difficulty_info": _difficulty(job.work) if job.HasField("work") else None,
         "progress": _progress(job.progress) if job.HasField("progress") else None,
+        "eta": _eta(job.eta) if job.HasField("eta") and math.isfinite(job.eta.seconds) else None,
+        "best": _best(job.best) if job.HasField("best") and not job.HasField("proof") else None,
         "result": _result(job) if job.HasField("proof") else None,
     }
 
@@ -431,7 +548,23 @@ def _waiting(waiting: job_pb2.WaitingInfo) -> WaitingInfo:
         blocks_remaining=waiting.blocks_remaining,
         difficulty=waiting.difficulty,
         target_difficulty=waiting.target_difficulty,
+        seconds_remaining=waiting.seconds_remaining,
+        reason=waiting.reason or None,
     )
+
+
+def _eta(eta: job_pb2.Eta) -> Eta:
+    return Eta(
+        seconds=eta.seconds,
+        seconds_50=eta.seconds_50,
+        block_50=eta.block_50,
+        seconds_90=eta.seconds_90,
+        block_90=eta.block_90,
+    )
+
+
+def _best(best: job_pb2.Proof) -> BestHash:
+    return BestHash(hash=best.hash, nonce=best.nonce, zeros=best.zeros, valid_from_height=best.valid_from_height)
 
 
 def _difficulty(work: job_pb2.Work) -> DifficultyInfo:
@@ -449,6 +582,7 @@ def _progress(progress: job_pb2.Progress) -> Progress:
         if progress.HasField("eta_seconds") and math.isfinite(progress.eta_seconds)
         else None,
         expected_block=progress.expected_block if progress.HasField("expected_block") else None,
+        fraction=progress.fraction,
     )
 
 
@@ -473,6 +607,8 @@ def _proof(job: job_pb2.Job) -> ProofOfWork:
     return ProofOfWork(
         hash=job.proof.hash,
         nonce=job.proof.nonce,
+        zeros=job.proof.zeros,
+        valid_from_height=job.proof.valid_from_height,
         iterations=job.proof.hashes,
         valid=valid,
         difficulty_met=zeros >= _zeros_asked(job),

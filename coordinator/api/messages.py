@@ -16,16 +16,16 @@ from coordinator.core.events import (
     WorkerHeard,
     WorkerJoined,
 )
-from coordinator.core.job import JobState, TransactionState
+from coordinator.core.job import FoundProof, JobState, TransactionState
 from coordinator.core.lease import Lease
 from coordinator.core.roster import Device, DeviceOffer, Worker
+from coordinator.core.schedule import valid_height
 from coordinator.core.view import JobView
 from coordinator.service import FleetView
-from hashfleet.action import Action
+from hashfleet.action import Work
 from hashfleet.engine import DeviceInfo, EngineKind
 from hashfleet.errors import InvalidInput
-from hashfleet.job_request import JobRequest, Priority
-from hashfleet.proof import MAX_NONCE_DIGITS
+from hashfleet.job_spec import spec_of
 from hashfleet.rpc.hashfleet.v1 import fleet_service_pb2, job_pb2, worker_service_pb2
 from hashfleet.version import __version__
 
@@ -34,9 +34,6 @@ MAX_RATE = 1e15
 MAX_DEVICES = 256
 MAX_TEXT = 200
 
-_ACTIONS = {job_pb2.Action.Value(f"ACTION_{action.name}"): action for action in Action}
-_PRIORITIES = {job_pb2.Priority.Value(f"PRIORITY_{priority.name}"): priority for priority in Priority}
-_PRIORITIES[job_pb2.PRIORITY_UNSPECIFIED] = Priority.INTERACTIVE
 _STATES = {job_pb2.JobState.Value(f"JOB_STATE_{state.name}"): state for state in JobState}
 _ENGINES = {worker_service_pb2.EngineKind.Value(f"ENGINE_KIND_{kind.name}"): kind for kind in EngineKind}
 _TRANSACTION_STATES = {
@@ -55,30 +52,6 @@ _LEASE_ENDS = {
 # ---- jobs --------------------------------------------------------------------------------------------------------
 
 
-def request_from(spec: job_pb2.JobSpec) -> JobRequest:
-    """A checked request. Raises InvalidInput."""
-    if spec.action not in _ACTIONS:
-        raise InvalidInput("action is missing; it should be build, mine, refine or raid")
-    return JobRequest(
-        action=_ACTIONS[spec.action],
-        object_id=spec.entity_id,
-        player_id=spec.player_id,
-        target_id=spec.target_id or None,
-        anchor_hint=spec.anchor if spec.HasField("anchor") else None,
-        range_hint=spec.range if spec.HasField("range") else None,
-        max_hashes=spec.max_hashes or None,
-        priority=priority_from(spec.priority),
-        max_nonce_digits=spec.max_nonce_digits or MAX_NONCE_DIGITS,
-    )
-
-
-def priority_from(value: job_pb2.Priority.ValueType) -> Priority:
-    """Raises InvalidInput."""
-    if value not in _PRIORITIES:
-        raise InvalidInput(f"priority {value} is unknown; it should be critical, interactive or bulk")
-    return _PRIORITIES[value]
-
-
 def state_from(value: job_pb2.JobState.ValueType) -> JobState:
     """Raises InvalidInput."""
     if value not in _STATES:
@@ -91,7 +64,7 @@ def job_message(view: JobView) -> job_pb2.Job:
     job = view.job
     message = job_pb2.Job(
         job_id=job.job_id,
-        spec=_spec_message(job.request),
+        spec=spec_of(job.request),
         state=_state_message(job.state),
         created_at=_timestamp(job.created_at),
         updated_at=_timestamp(job.updated_at),
@@ -132,20 +105,24 @@ def job_message(view: JobView) -> job_pb2.Job:
                 eta_seconds=progress.eta_seconds,
                 expected_block=progress.expected_block,
                 workers=progress.workers,
+                fraction=progress.fraction,
+            )
+        )
+    if view.eta is not None:
+        eta = view.eta
+        message.eta.CopyFrom(
+            job_pb2.Eta(
+                seconds=eta.seconds,
+                seconds_50=eta.seconds_50,
+                block_50=eta.block_50,
+                seconds_90=eta.seconds_90,
+                block_90=eta.block_90,
             )
         )
     if job.found is not None:
-        found = job.found
-        message.proof.CopyFrom(
-            job_pb2.Proof(
-                nonce=found.proof.nonce,
-                hash=found.proof.hash,
-                zeros=found.proof.zeros,
-                hashes=found.hashes,
-                seconds=found.seconds,
-                worker_id=found.worker_id,
-            )
-        )
+        message.proof.CopyFrom(_proof_message(job.found, job.work))
+    if job.best is not None:
+        message.best.CopyFrom(_proof_message(job.best, job.work))
     if job.transaction is not None:
         transaction = job.transaction
         message.transaction.CopyFrom(
@@ -160,17 +137,15 @@ def job_message(view: JobView) -> job_pb2.Job:
     return message
 
 
-def _spec_message(request: JobRequest) -> job_pb2.JobSpec:
-    return job_pb2.JobSpec(
-        action=job_pb2.Action.Value(f"ACTION_{request.action.name}"),
-        entity_id=request.object_id,
-        player_id=request.player_id,
-        target_id=request.target_id or "",
-        anchor=request.anchor_hint,
-        range=request.range_hint,
-        max_hashes=request.max_hashes or 0,
-        priority=job_pb2.Priority.Value(f"PRIORITY_{request.priority.name}"),
-        max_nonce_digits=request.max_nonce_digits,
+def _proof_message(found: FoundProof, work: Work | None) -> job_pb2.Proof:
+    return job_pb2.Proof(
+        nonce=found.proof.nonce,
+        hash=found.proof.hash,
+        zeros=found.proof.zeros,
+        hashes=found.hashes,
+        seconds=found.seconds,
+        worker_id=found.worker_id,
+        valid_from_height=valid_height(work, found.proof.zeros) if work is not None else 0,
     )
 
 

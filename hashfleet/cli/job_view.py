@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hashfleet.cli.quantity import show_count, show_rate, show_seconds
-from hashfleet.client import action_of, priority_name, state_name, transaction_state_name
+from hashfleet.client import action_of, priority_name, start_mode_name, state_name, transaction_state_name
 from hashfleet.rpc.hashfleet.v1 import job_pb2
 
 #: Columns of a table that goes into a pipe or a file; a terminal has its own width.
@@ -48,7 +48,18 @@ def status_line(job: job_pb2.Job) -> str:
 def job_table(jobs: Iterable[job_pb2.Job]) -> Table:
     """One row for each job."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("JOB", "STATE", "ACTION", "ENTITY", "PLAYER", "PRIORITY", "SINCE", "NEXT"):
+    for heading in (
+        "JOB",
+        "STATE",
+        "ACTION",
+        "ENTITY",
+        "PLAYER",
+        "PRIORITY",
+        "SINCE",
+        "50/90 % WITHIN",
+        "BEST",
+        "NEXT",
+    ):
         table.add_column(heading, no_wrap=heading != "NEXT")
     for job in jobs:
         table.add_row(
@@ -59,9 +70,17 @@ def job_table(jobs: Iterable[job_pb2.Job]) -> Table:
             job.spec.player_id,
             priority_name(job.spec.priority),
             show_time(job.created_at),
+            _quantiles(job),
+            f"{job.best.zeros} zeros" if job.HasField("best") else "",
             _what_happens(job),
         )
     return table
+
+
+def _quantiles(job: job_pb2.Job) -> str:
+    if not job.HasField("eta"):
+        return ""
+    return f"{show_seconds(job.eta.seconds_50)} / {show_seconds(job.eta.seconds_90)}"
 
 
 def job_sheet(job: job_pb2.Job) -> Table:
@@ -74,7 +93,14 @@ def job_sheet(job: job_pb2.Job) -> Table:
     )
     if target := job.work.target_id or job.spec.target_id:
         sheet.add_row("target", target)
-    sheet.add_row("priority", priority_name(job.spec.priority))
+    sheet.add_row("priority", _order(job.spec))
+    sheet.add_row("start", _start(job.spec))
+    if job.spec.mode == job_pb2.MODE_RETURN_PROOF:
+        sheet.add_row("mode", "the proof is returned, nothing is submitted")
+    if job.spec.deadline_height:
+        sheet.add_row("deadline", f"block {job.spec.deadline_height}")
+    if job.spec.idempotency_key:
+        sheet.add_row("key", job.spec.idempotency_key)
     sheet.add_row("submitted", show_time(job.created_at))
     if job.HasField("completed_at"):
         sheet.add_row("ended", show_time(job.completed_at))
@@ -85,8 +111,22 @@ def job_sheet(job: job_pb2.Job) -> Table:
             f"anchor {work.anchor}, range {work.range}, age {work.current_age}, "
             f"difficulty {work.current_difficulty} zeros",
         )
+    if job.HasField("waiting") and job.waiting.reason:
+        sheet.add_row("waits", job.waiting.reason)
+    if job.HasField("eta"):
+        eta = job.eta
+        sheet.add_row(
+            "expected",
+            f"in {show_seconds(eta.seconds)}; 50 % within {show_seconds(eta.seconds_50)} (block {eta.block_50}), "
+            f"90 % within {show_seconds(eta.seconds_90)} (block {eta.block_90})",
+        )
     if job.HasField("progress"):
         sheet.add_row("hashed", f"{show_count(job.progress.hashes)} ({job.progress.hashes})")
+        sheet.add_row("progress", f"{job.progress.fraction:.1%}")
+    if job.HasField("best") and not job.HasField("proof"):
+        sheet.add_row(
+            "best", f"{job.best.hash} ({job.best.zeros} zeros), valid once block {job.best.valid_from_height} is there"
+        )
     if job.HasField("proof"):
         sheet.add_row("nonce", job.proof.nonce)
         sheet.add_row("hash", f"{job.proof.hash} ({job.proof.zeros} zeros)")
@@ -106,6 +146,16 @@ def job_sheet(job: job_pb2.Job) -> Table:
     return sheet
 
 
+def _order(spec: job_pb2.JobSpec) -> str:
+    return priority_name(spec.priority) + (f", weight {spec.weight}" if spec.weight > 1 else "")
+
+
+def _start(spec: job_pb2.JobSpec) -> str:
+    if spec.start_difficulty:
+        return f"once {spec.start_difficulty} zeros or fewer are asked"
+    return start_mode_name(spec.start_mode)
+
+
 def _what_happens(job: job_pb2.Job) -> str:
     match job.state:
         case job_pb2.JOB_STATE_QUEUED:
@@ -122,6 +172,10 @@ def _what_happens(job: job_pb2.Job) -> str:
             happens = f"a proof of {job.proof.zeros} zeros is found"
             if job.HasField("transaction"):
                 happens += f", its transaction is {transaction_state_name(job.transaction.state)}"
+        case job_pb2.JOB_STATE_COMPLETED if job.spec.mode == job_pb2.MODE_RETURN_PROOF:
+            happens = (
+                f"a proof of {job.proof.zeros} zeros is here, valid once block {job.proof.valid_from_height} is there"
+            )
         case job_pb2.JOB_STATE_COMPLETED:
             happens = f"transaction {job.transaction.hash} is in block {job.transaction.height}"
         case job_pb2.JOB_STATE_FAILED:

@@ -5,13 +5,29 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import TextIO
 
 import click
+from click.core import ParameterSource
 
 from hashfleet.action import Action
+from hashfleet.cli import jobs_export
 from hashfleet.cli.connection import ask, coordinator_option
+from hashfleet.cli.job_lines import read_lines, shown, submit_lines
 from hashfleet.cli.job_view import as_json, job_sheet, job_table, open_console, status_line
-from hashfleet.client import JOB_STATES, MAX_PAGE_SIZE, PRIORITIES, FleetClient, PriorityName, StateName
+from hashfleet.client import (
+    JOB_STATES,
+    MAX_PAGE_SIZE,
+    MODES,
+    PRIORITIES,
+    START_MODES,
+    FleetClient,
+    ModeName,
+    PriorityName,
+    StartModeName,
+    StateName,
+)
+from hashfleet.proof import MAX_NONCE_DIGITS
 from hashfleet.rpc.hashfleet.v1 import job_pb2
 
 _json_option = click.option(
@@ -26,51 +42,106 @@ def _job_command(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group("jobs")
 def command() -> None:
-    """Submit, show, list, watch, cancel and reprioritise jobs."""
+    """Submit, show, list, watch, cancel, reprioritise and export jobs."""
+
+
+command.add_command(jobs_export.command)
 
 
 @command.command("submit")
-@click.argument("action", type=click.Choice([action.name.lower() for action in Action]))
-@click.argument("entity_id")
-@click.option("--player", "player_id", required=True, help="Player for whom the transaction is signed, such as 1-11.")
+@click.argument("action", type=click.Choice([action.name.lower() for action in Action]), required=False)
+@click.argument("entity_id", required=False)
+@click.option("--player", "player_id", help="Player for whom the transaction is signed, such as 1-11.")
 @click.option("--target", "target_id", help="Planet of a raid, such as 2-1; where the fleet stands if not given.")
 @click.option("--anchor", type=int, help="Block height where the clock started, as a hint; the chain's value wins.")
 @click.option("--range", "difficulty_range", type=int, help="Difficulty range in blocks, as a hint likewise.")
 @click.option("--max-hashes", type=int, help="Give up after this many hashes; no limit if not given.")
 @click.option("--priority", type=click.Choice(PRIORITIES), default="interactive", show_default=True)
+@click.option(
+    "--start-mode",
+    type=click.Choice(START_MODES),
+    default="balanced",
+    show_default=True,
+    help="When hashing starts: with the fewest hashes, with the least time that is fair to others, or at once.",
+)
+@click.option("--start-difficulty", type=int, help="Start once this many zeros are asked; overrides --start-mode.")
+@click.option("--deadline", "deadline_height", type=int, help="Height by which the proof should be there, else fail.")
+@click.option("--weight", type=int, default=1, show_default=True, help="Share of the fleet beside jobs that tie.")
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default="submit",
+    show_default=True,
+    help="return_proof: submit nothing, give the proof.",
+)
+@click.option("--max-nonce-digits", type=int, default=MAX_NONCE_DIGITS, show_default=True, help="Longest nonce usable.")
+@click.option("--key", "idempotency_key", help="Your name for this request: repeated, it is the same job.")
+@click.option(
+    "--file",
+    "file",
+    type=click.File(encoding="utf-8", errors="replace"),
+    help="Submit many: a JSON object a line (JobSpec of proto/), - for stdin; instead of everything above.",
+)
 @click.option("--watch", "then_watch", is_flag=True, help="Watch the job until it ends.")
 @coordinator_option
 @_json_option
+@click.pass_context
 def submit(
-    action: str,
-    entity_id: str,
-    player_id: str,
+    context: click.Context,
+    action: str | None,
+    entity_id: str | None,
+    player_id: str | None,
     target_id: str | None,
     anchor: int | None,
     difficulty_range: int | None,
     max_hashes: int | None,
     priority: PriorityName,
+    start_mode: StartModeName,
+    start_difficulty: int | None,
+    deadline_height: int | None,
+    weight: int,
+    mode: ModeName,
+    max_nonce_digits: int,
+    idempotency_key: str | None,
+    file: TextIO | None,
     then_watch: bool,
     coordinator: str,
     wants_json: bool,
 ) -> None:
-    """Ask for the proof of ACTION on ENTITY_ID: a struct such as 5-28, or for a raid a fleet such as 9-11."""
+    """Ask for the proof of ACTION on ENTITY_ID: a struct such as 5-28, or for a raid a fleet such as 9-11.
+
+    With --file, ask for as many as the file has lines; exit status 0 if all are jobs now, else 1.
+    """
+    if file is not None:
+        _refuse_beside_file(context)
+        lines = read_lines(file)
+        sys.exit(ask(coordinator, lambda fleet: submit_lines(fleet, lines, wants_json)))
+    if action is None or entity_id is None or player_id is None:
+        raise click.UsageError("ACTION, ENTITY_ID and --player should be given, or --file")
+    asked, entity, player = Action[action.upper()], entity_id, player_id
 
     async def question(fleet: FleetClient) -> int:
         answer = await fleet.submit_job(
-            Action[action.upper()],
-            entity_id,
-            player_id,
+            asked,
+            entity,
+            player,
             target_id=target_id,
             anchor=anchor,
             difficulty_range=difficulty_range,
             max_hashes=max_hashes,
             priority=priority,
+            max_nonce_digits=max_nonce_digits,
+            mode=mode,
+            start_mode=start_mode,
+            start_difficulty=start_difficulty,
+            deadline_height=deadline_height,
+            weight=weight,
+            idempotency_key=idempotency_key,
         )
         if wants_json:
             click.echo(as_json(answer, indent=None if then_watch else 2))
         else:
-            click.echo(answer.job.job_id if answer.created else f"{answer.job.job_id} (already under way)")
+            click.echo(shown(answer))
         return await _watched(fleet, answer.job.job_id, wants_json) if then_watch else 0
 
     sys.exit(ask(coordinator, question))
@@ -139,6 +210,16 @@ def cancel(job_id: str, coordinator: str, wants_json: bool) -> None:
 def priority_(job_id: str, priority: PriorityName, coordinator: str, wants_json: bool) -> None:
     """Change who goes first: critical, then interactive, then bulk."""
     _print_job(ask(coordinator, lambda fleet: fleet.set_job_priority(job_id, priority)), wants_json)
+
+
+def _refuse_beside_file(context: click.Context) -> None:
+    """Nothing that says something of one job goes with --file: it would be passed over in silence."""
+    alone = ("file", "coordinator", "wants_json")
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in alone and source is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{parameter.opts[0]} says something of one job; with --file write it in its line")
 
 
 def _print_job(job: job_pb2.Job, wants_json: bool) -> None:

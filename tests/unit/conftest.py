@@ -36,6 +36,8 @@ class ScriptedCoordinator(job_service_pb2_grpc.JobServiceServicer, fleet_service
         self.requests: list[Message] = []
         #: Set to (code, sentence) to refuse every call.
         self.refusal: tuple[grpc.StatusCode, str] | None = None
+        #: Player id -> (code, sentence): what SubmitJobs says of this player's specs.
+        self.refused: dict[str, tuple[grpc.StatusCode, str]] = {}
         self.fleet = fleet_service_pb2.GetFleetStatusResponse(version="0.0.0")
         self._changed = threading.Condition()
         self._epoch = 0
@@ -93,12 +95,25 @@ class ScriptedCoordinator(job_service_pb2_grpc.JobServiceServicer, fleet_service
 
     def SubmitJob(self, request: Any, context: Any) -> Any:
         self._received(request, context)
+        return self._accepted(request.spec)
+
+    def SubmitJobs(self, request: Any, context: Any) -> Any:
+        """Refuses the specs of `refused` player ids."""
+        self._received(request, context)
+        answer = job_service_pb2.SubmitJobsResponse()
+        for spec in request.specs:
+            refusal = self.refused.get(spec.player_id)
+            if refusal is None:
+                answer.results.add(accepted=self._accepted(spec))
+            else:
+                answer.results.add(error=job_service_pb2.SubmitError(code=refusal[0].value[0], message=refusal[1]))
+        return answer
+
+    def _accepted(self, spec: job_pb2.JobSpec) -> job_service_pb2.SubmitJobResponse:
         for job in self.jobs.values():
-            if (job.spec.action, job.spec.entity_id) == (request.spec.action, request.spec.entity_id):
+            if (job.spec.action, job.spec.entity_id) == (spec.action, spec.entity_id):
                 return job_service_pb2.SubmitJobResponse(job=job, created=False)
-        job = job_pb2.Job(
-            job_id=f"pow_{len(self.jobs) + 1:04}", spec=request.spec, state=job_pb2.JOB_STATE_QUEUED, notes=[]
-        )
+        job = job_pb2.Job(job_id=f"pow_{len(self.jobs) + 1:04}", spec=spec, state=job_pb2.JOB_STATE_QUEUED, notes=[])
         job.created_at.FromJsonString("2026-08-01T12:00:00.250Z")
         job.updated_at.CopyFrom(job.created_at)
         return job_service_pb2.SubmitJobResponse(job=self.put(job), created=True)
@@ -204,6 +219,7 @@ def waiting_job() -> job_pb2.Job:
             reason="hashing starts at age 10",
         )
     )
+    job.eta.CopyFrom(job_pb2.Eta(seconds=40, seconds_50=36, block_50=1011, seconds_90=70, block_90=1018))
     job.notes.append("block_start 999 differs from the chain's 1000; the chain's is used")
     return job
 
@@ -216,7 +232,14 @@ def running_job() -> job_pb2.Job:
         job_pb2.Work(prefix="5-28BUILD1000NONCE", anchor=1000, range=220, current_age=130, current_difficulty=8)
     )
     job.progress.CopyFrom(
-        job_pb2.Progress(hashes=2**40, hash_rate=33e9, eta_seconds=12.5, expected_block=1134, workers=2)
+        job_pb2.Progress(hashes=2**40, hash_rate=33e9, eta_seconds=12.5, expected_block=1134, workers=2, fraction=0.25)
+    )
+    job.eta.CopyFrom(job_pb2.Eta(seconds=12.5, seconds_50=8.5, block_50=1133, seconds_90=29.0, block_90=1137))
+    best = verify(b"5-28BUILD1000NONCE", "0")
+    job.best.CopyFrom(
+        job_pb2.Proof(
+            nonce="0", hash=best.hash, zeros=7, hashes=2**39, seconds=9, worker_id="w_1", valid_from_height=1150
+        )
     )
     return job
 
@@ -232,7 +255,15 @@ def completed_job() -> job_pb2.Job:
         job_pb2.Work(prefix=work.prefix.decode(), anchor=1000, range=220, current_age=900, current_difficulty=1)
     )
     job.proof.CopyFrom(
-        job_pb2.Proof(nonce=proof.nonce, hash=proof.hash, zeros=3, hashes=4500, seconds=1.25, worker_id="w_1")
+        job_pb2.Proof(
+            nonce=proof.nonce,
+            hash=proof.hash,
+            zeros=3,
+            hashes=4500,
+            seconds=1.25,
+            worker_id="w_1",
+            valid_from_height=1180,
+        )
     )
     job.transaction.CopyFrom(
         job_pb2.Transaction(hash="AB" * 32, state=job_pb2.TRANSACTION_STATE_INCLUDED, height=1200, ledger_id=7)

@@ -13,7 +13,7 @@ import pytest
 
 import hashfleet
 from hashfleet.action import Action
-from hashfleet.client import FleetClient, action_of, priority_name, state_name
+from hashfleet.client import MAX_BATCH, FleetClient, action_of, priority_name, state_name
 from hashfleet.errors import (
     CoordinatorError,
     CoordinatorUnavailable,
@@ -22,6 +22,7 @@ from hashfleet.errors import (
     JobFinal,
     JobNotFound,
 )
+from hashfleet.job_request import JobRequest
 from hashfleet.rpc.hashfleet.v1 import job_pb2
 
 
@@ -60,6 +61,13 @@ async def test_a_submission_carries_every_argument(scripted_coordinator: Any) ->
             difficulty_range=220,
             max_hashes=10**12,
             priority="critical",
+            max_nonce_digits=100,
+            mode="return_proof",
+            start_mode="race",
+            start_difficulty=7,
+            deadline_height=700000,
+            weight=3,
+            idempotency_key="raid of tonight",
         )
     assert answer.created
     assert answer.job.job_id == "pow_0001"
@@ -72,6 +80,13 @@ async def test_a_submission_carries_every_argument(scripted_coordinator: Any) ->
         range=220,
         max_hashes=10**12,
         priority=job_pb2.PRIORITY_CRITICAL,
+        max_nonce_digits=100,
+        mode=job_pb2.MODE_RETURN_PROOF,
+        start_mode=job_pb2.START_MODE_RACE,
+        start_difficulty=7,
+        deadline_height=700000,
+        weight=3,
+        idempotency_key="raid of tonight",
     )
 
 
@@ -96,6 +111,12 @@ async def test_hints_that_are_not_given_are_not_sent(scripted_coordinator: Any) 
         ({"max_hashes": 0}, "max_iterations is 0"),
         ({"max_hashes": 2**64}, "max_iterations is"),
         ({"priority": "urgent"}, "priority is 'urgent'; it should be one of critical, interactive, bulk"),
+        ({"mode": "keep"}, "mode is 'keep'; it should be one of submit, return_proof"),
+        ({"start_mode": "now"}, "start_mode is 'now'; it should be one of economy, balanced, race"),
+        ({"start_difficulty": 0}, "start_difficulty is 0"),
+        ({"deadline_height": 0}, "deadline_height is 0"),
+        ({"weight": 0}, "weight is 0"),
+        ({"idempotency_key": ""}, "idempotency_key should be 1 to 128 printable ASCII"),
     ],
 )
 async def test_a_wrong_argument_is_refused_before_anything_is_sent(
@@ -164,6 +185,44 @@ def test_the_usual_forms_of_an_address_are_taken(address: str) -> None:
 async def test_a_client_that_is_not_open_says_so() -> None:
     with pytest.raises(HashfleetError, match="async with"):
         await FleetClient().get_job("pow_0001")
+
+
+def mines(count: int, player_id: str = "1-7") -> list[JobRequest]:
+    return [JobRequest(Action.MINE, f"5-{number}", player_id) for number in range(count)]
+
+
+async def test_many_jobs_are_answered_in_order(scripted_coordinator: Any) -> None:
+    async with FleetClient(scripted_coordinator.address) as fleet:
+        answers = await fleet.submit_jobs(mines(3))
+    assert [answer.job.spec.entity_id for answer in answers] == ["5-0", "5-1", "5-2"]
+
+
+async def test_a_refused_job_of_many_is_its_own_error(scripted_coordinator: Any) -> None:
+    scripted_coordinator.refused["1-8"] = (grpc.StatusCode.INVALID_ARGUMENT, "a sentence of the coordinator")
+    async with FleetClient(scripted_coordinator.address) as fleet:
+        bad, good = await fleet.submit_jobs(mines(1, "1-8") + mines(1))
+    assert (type(bad), str(bad)) == (InvalidInput, "a sentence of the coordinator")
+    assert good.created
+
+
+async def test_an_error_of_another_kind_names_the_address_and_the_code(scripted_coordinator: Any) -> None:
+    scripted_coordinator.refused["1-7"] = (grpc.StatusCode.UNAVAILABLE, "the disk is full")
+    async with FleetClient(scripted_coordinator.address) as fleet:
+        (answer,) = await fleet.submit_jobs(mines(1))
+    assert type(answer) is CoordinatorError
+    assert str(answer) == f"the coordinator at {scripted_coordinator.address} failed with status 14: the disk is full"
+
+
+async def test_many_jobs_are_sent_as_calls_of_bounded_size(scripted_coordinator: Any) -> None:
+    async with FleetClient(scripted_coordinator.address) as fleet:
+        await fleet.submit_jobs(mines(MAX_BATCH + 1))
+    assert [len(request.specs) for request in scripted_coordinator.requests] == [MAX_BATCH, 1]
+
+
+async def test_no_jobs_are_no_call(scripted_coordinator: Any) -> None:
+    async with FleetClient(scripted_coordinator.address) as fleet:
+        assert await fleet.submit_jobs([]) == []
+    assert scripted_coordinator.requests == []
 
 
 async def test_a_listing_is_paged_and_filtered(scripted_coordinator: Any, waiting_job: job_pb2.Job) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult
 
 from coordinator.api.mcp import TOOLS, build_server
+from coordinator.api.mcp_schema import StatusArguments
 from hashfleet.client import FleetClient
 from hashfleet.rpc.hashfleet.v1 import job_pb2
 
@@ -88,8 +91,48 @@ async def test_the_start_call_returns_a_queued_job_and_sends_what_was_asked(
             range=220,
             max_hashes=10**12,
             priority=job_pb2.PRIORITY_INTERACTIVE,
+            max_nonce_digits=200,
+            start_mode=job_pb2.START_MODE_BALANCED,
+            mode=job_pb2.MODE_SUBMIT,
+            weight=1,
         )
     ]
+
+
+async def test_the_start_call_sends_how_the_job_is_to_be_done(agent: Agent, scripted_coordinator: Any) -> None:
+    how = {
+        "start_mode": "race",
+        "mode": "return_proof",
+        "start_difficulty": 7,
+        "deadline_height": 700000,
+        "weight": 3,
+        "priority": "critical",
+        "idempotency_key": "raid of tonight",
+    }
+    answer = told(await agent.call_tool(START, BUILD | how))
+    assert "submits nothing" in answer["note"]
+    assert scripted_coordinator.requests[0].spec == job_pb2.JobSpec(
+        action=job_pb2.ACTION_BUILD,
+        entity_id="5-28",
+        player_id="1-11",
+        priority=job_pb2.PRIORITY_CRITICAL,
+        max_nonce_digits=200,
+        start_mode=job_pb2.START_MODE_RACE,
+        mode=job_pb2.MODE_RETURN_PROOF,
+        start_difficulty=7,
+        deadline_height=700000,
+        weight=3,
+        idempotency_key="raid of tonight",
+    )
+
+
+async def test_a_key_of_a_finished_job_says_how_to_ask_anew(
+    agent: Agent, scripted_coordinator: Any, completed_job: job_pb2.Job
+) -> None:
+    scripted_coordinator.put(completed_job)
+    answer = told(await agent.call_tool(START, BUILD | {"idempotency_key": "k"}))
+    assert (answer["job_id"], answer["status"]) == ("pow_0001", "completed")
+    assert "take another key" in answer["message"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +171,8 @@ async def test_an_unknown_argument_is_refused_by_name_with_the_known_ones(
     result = await agent.call_tool(START, BUILD | {"blockstart": 5})
     assert complaint(result) == (
         "unknown argument 'blockstart'; structs_calculate_proof_of_work takes the arguments action_type, entity_id, "
-        "player_id, target_id, block_start, difficulty, age, max_iterations"
+        "player_id, target_id, block_start, difficulty, age, max_iterations, priority, start_mode, start_difficulty, "
+        "deadline_height, weight, mode, idempotency_key"
     )
     assert scripted_coordinator.requests == []
 
@@ -190,7 +234,10 @@ async def test_a_waiting_job_tells_how_long(agent: Agent, scripted_coordinator: 
             "blocks_remaining": 6,
             "difficulty": 47,
             "target_difficulty": 38,
+            "seconds_remaining": 31.7,
+            "reason": "hashing starts at age 10",
         },
+        "eta": {"seconds": 40.0, "seconds_50": 36.0, "block_50": 1011, "seconds_90": 70.0, "block_90": 1018},
         "difficulty_info": {"current_difficulty": 47, "current_age": 4, "difficulty_range": 220},
     }
 
@@ -212,7 +259,97 @@ async def test_a_running_job_tells_progress(agent: Agent, scripted_coordinator: 
         "hash_rate": 33e9,
         "eta_seconds": 12.5,
         "expected_block": 1134,
+        "fraction": 0.25,
     }
+    assert answer["eta"] == {
+        "seconds": 12.5,
+        "seconds_50": 8.5,
+        "block_50": 1133,
+        "seconds_90": 29.0,
+        "block_90": 1137,
+    }
+
+
+async def test_the_best_hash_so_far_is_told_with_the_height_from_which_it_is_valid(
+    agent: Agent, scripted_coordinator: Any, running_job: job_pb2.Job
+) -> None:
+    scripted_coordinator.put(running_job)
+    assert told(await agent.call_tool(STATUS, {"job_id": "pow_0001"}))["best"] == {
+        "hash": running_job.best.hash,
+        "nonce": "0",
+        "zeros": 7,
+        "valid_from_height": 1150,
+    }
+
+
+async def test_a_best_hash_is_not_told_beside_a_proof(
+    agent: Agent, scripted_coordinator: Any, running_job: job_pb2.Job
+) -> None:
+    running_job.proof.CopyFrom(running_job.best)
+    scripted_coordinator.put(running_job)
+    answer = told(await agent.call_tool(STATUS, {"job_id": "pow_0001"}))
+    assert "best" not in answer
+    assert answer["result"]["proof_of_work"]["valid_from_height"] == 1150
+
+
+async def test_waiting_for_the_end_answers_at_the_end(
+    agent: Agent, scripted_coordinator: Any, running_job: job_pb2.Job, completed_job: job_pb2.Job
+) -> None:
+    scripted_coordinator.put(running_job)
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(agent.call_tool(STATUS, {"job_id": "pow_0001", "wait_seconds": 50}))
+        await asyncio.to_thread(scripted_coordinator.wait_for_stream)
+        scripted_coordinator.put(completed_job)
+    assert told(asking.result())["status"] == "completed"
+
+
+async def test_waiting_longer_than_asked_answers_as_the_job_stands(
+    agent: Agent, scripted_coordinator: Any, running_job: job_pb2.Job
+) -> None:
+    scripted_coordinator.put(running_job)
+    answer = told(await agent.call_tool(STATUS, {"job_id": "pow_0001", "wait_seconds": 1}))
+    assert answer["status"] == "running"
+
+
+async def test_waiting_for_an_unknown_job_is_a_tool_error(agent: Agent) -> None:
+    assert complaint(await agent.call_tool(STATUS, {"job_id": "pow_9", "wait_seconds": 9})) == "there is no job pow_9"
+
+
+async def test_a_caller_with_a_progress_token_is_told_of_progress(
+    agent: Agent, scripted_coordinator: Any, completed_job: job_pb2.Job
+) -> None:
+    scripted_coordinator.put(completed_job)
+    heard = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        heard.append((progress, total, message))
+
+    async with FleetClient(agent.address) as fleet, Client(build_server(fleet), mode=agent.mode) as client:
+        await client.call_tool(STATUS, {"job_id": "pow_0001", "wait_seconds": 9}, progress_callback=hear)
+    assert heard == [(1.0, 1.0, "completed")]
+
+
+async def test_progress_never_goes_backwards(running_job: job_pb2.Job, completed_job: job_pb2.Job) -> None:
+    class Watched:
+        """A job whose anchor moves: its search starts anew."""
+
+        async def watch_job(self, job_id: str) -> AsyncGenerator[job_pb2.Job]:
+            for fraction in (0.2, 0.6, 0.1, 0.3, 0.6, 0.7):
+                running_job.progress.fraction = fraction
+                yield running_job
+            yield completed_job
+
+    heard = []
+
+    async def report(fraction: float, words: str) -> None:
+        heard.append(fraction)
+
+    await TOOLS[STATUS].call(
+        Watched(),  # type: ignore[arg-type]
+        StatusArguments(job_id="pow_0001", wait_seconds=9),
+        report,
+    )
+    assert heard == [0.2, 0.6, 0.7, 1.0]
 
 
 async def test_progress_without_a_rate_has_no_estimate(
@@ -221,7 +358,7 @@ async def test_progress_without_a_rate_has_no_estimate(
     running_job.progress.CopyFrom(job_pb2.Progress(hashes=5))
     scripted_coordinator.put(running_job)
     answer = told(await agent.call_tool(STATUS, {"job_id": "pow_0001"}))
-    assert answer["progress"] == {"hashes": 5, "hash_rate": 0.0}
+    assert answer["progress"] == {"hashes": 5, "hash_rate": 0.0, "fraction": 0.0}
 
 
 async def test_an_endless_estimate_is_left_out(
@@ -244,6 +381,8 @@ async def test_a_completed_job_tells_proof_and_transaction(
         "proof_of_work": {
             "hash": completed_job.proof.hash,
             "nonce": completed_job.proof.nonce,
+            "zeros": 3,
+            "valid_from_height": 1180,
             "iterations": 4500,
             "valid": True,
             "difficulty_met": True,

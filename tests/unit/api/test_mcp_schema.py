@@ -28,9 +28,36 @@ RECORD = {
     "player_id",
     "target_id",
     "priority",
+    "mode",
+    "start_mode",
+    "start_difficulty",
+    "deadline_height",
+    "weight",
+    "idempotency_key",
+    "notes",
+    "eta",
+    "best",
+}
+RECORD_REQUIRED = {
+    "job_id",
+    "status",
+    "started_at",
+    "action_type",
+    "entity_id",
+    "player_id",
+    "priority",
+    "mode",
+    "start_mode",
+    "weight",
+}
+#: What a status answer leaves out of a record: what was asked for.
+ASKED = RECORD_REQUIRED - {"job_id", "status", "started_at"} | {
+    "target_id",
+    "start_difficulty",
+    "deadline_height",
+    "idempotency_key",
     "notes",
 }
-RECORD_REQUIRED = {"job_id", "status", "started_at", "action_type", "entity_id", "player_id", "priority"}
 
 #: Tool -> type of each argument, which are required, result members, which of those are always there,
 #: (reads only, destroys, idempotent, open world).
@@ -45,6 +72,13 @@ PUBLISHED: dict[str, tuple[dict[str, str], set[str], set[str], set[str], tuple[A
             "difficulty": "integer",
             "age": "number",
             "max_iterations": "integer",
+            "priority": "string",
+            "start_mode": "string",
+            "start_difficulty": "integer",
+            "deadline_height": "integer",
+            "weight": "integer",
+            "mode": "string",
+            "idempotency_key": "string",
         },
         {"action_type", "entity_id", "player_id"},
         {"job_id", "status", "message", "note"},
@@ -52,9 +86,9 @@ PUBLISHED: dict[str, tuple[dict[str, str], set[str], set[str], set[str], tuple[A
         (False, False, True, True),
     ),
     "structs_query_proof_of_work_status": (
-        {"job_id": "string"},
+        {"job_id": "string", "wait_seconds": "integer"},
         {"job_id"},
-        RECORD - {"action_type", "entity_id", "player_id", "target_id", "priority", "notes"},
+        RECORD - ASKED,
         {"job_id", "status", "started_at"},
         (True, None, None, False),
     ),
@@ -85,6 +119,63 @@ PUBLISHED: dict[str, tuple[dict[str, str], set[str], set[str], set[str], tuple[A
         {"hash_rate", "nominal_rate", "jobs", "chain", "workers", "coordinator_version"},
         {"hash_rate", "nominal_rate", "jobs", "chain", "workers", "coordinator_version"},
         (True, None, None, False),
+    ),
+}
+
+
+RULE = {
+    "player_id",
+    "actions",
+    "priority",
+    "start_mode",
+    "mode",
+    "weight",
+    "max_jobs",
+    "enabled",
+    "set_at",
+    "looked_height",
+    "looked_at",
+    "outstanding",
+    "unfinished_jobs",
+    "jobs_made",
+    "queued",
+    "held",
+    "held_first",
+    "refusals",
+    "error",
+    "error_at",
+}
+RULE_OPTIONAL = {"max_jobs", "looked_height", "looked_at", "held_first", "refusals", "error", "error_at"}
+PUBLISHED |= {
+    "structs_set_autopilot_rule": (
+        {
+            "player_id": "string",
+            "actions": "array",
+            "priority": "string",
+            "start_mode": "string",
+            "mode": "string",
+            "weight": "integer",
+            "max_jobs": "integer",
+            "enabled": "boolean",
+        },
+        {"player_id"},
+        RULE,
+        RULE - RULE_OPTIONAL,
+        (False, False, True, True),
+    ),
+    "structs_list_autopilot_rules": (
+        {"player_id": "string", "limit": "integer", "page_token": "string"},
+        set(),
+        {"rules", "next_page_token"},
+        {"rules"},
+        (True, None, None, False),
+    ),
+    "structs_remove_autopilot_rule": (
+        {"player_id": "string"},
+        {"player_id"},
+        {"player_id", "removed"},
+        {"player_id", "removed"},
+        (False, True, True, False),
     ),
 }
 
@@ -130,17 +221,38 @@ def test_the_choices_are_published() -> None:
     priority = TOOLS["structs_set_proof_of_work_priority"].published().input_schema["properties"]
     assert start["action_type"]["enum"] == ACTION_TYPES
     assert listing["status"]["enum"] == STATUSES
-    assert priority["priority"]["enum"] == ["critical", "interactive", "bulk"]
+    assert priority["priority"]["enum"] == start["priority"]["enum"] == ["critical", "interactive", "bulk"]
+    assert start["start_mode"]["enum"] == ["economy", "balanced", "race"]
+    assert start["mode"]["enum"] == ["submit", "return_proof"]
 
 
 def test_the_members_of_a_status_answer_are_these() -> None:
     schema = TOOLS["structs_query_proof_of_work_status"].published().output_schema
     members = {name: set(shape["properties"]) for name, shape in schema["$defs"].items()}
     assert members == {
-        "WaitingInfo": {"current_age", "target_age", "blocks_remaining", "difficulty", "target_difficulty"},
+        "WaitingInfo": {
+            "current_age",
+            "target_age",
+            "blocks_remaining",
+            "difficulty",
+            "target_difficulty",
+            "seconds_remaining",
+            "reason",
+        },
         "DifficultyInfo": {"current_difficulty", "current_age", "difficulty_range"},
-        "Progress": {"hashes", "hash_rate", "eta_seconds", "expected_block"},
+        "Progress": {"hashes", "hash_rate", "eta_seconds", "expected_block", "fraction"},
+        "Eta": {"seconds", "seconds_50", "block_50", "seconds_90", "block_90"},
+        "BestHash": {"hash", "nonce", "zeros", "valid_from_height"},
         "JobResult": {"job_id", "status", "proof_of_work", "transaction"},
-        "ProofOfWork": {"hash", "nonce", "iterations", "valid", "difficulty_met", "computation_time_ms"},
+        "ProofOfWork": {
+            "hash",
+            "nonce",
+            "zeros",
+            "valid_from_height",
+            "iterations",
+            "valid",
+            "difficulty_met",
+            "computation_time_ms",
+        },
         "TransactionResult": {"transaction_hash", "transaction_id", "status", "message"},
     }

@@ -41,9 +41,9 @@ def run(scripted_coordinator: Any, monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 def test_submit_prints_the_job_id_and_sends_every_option(run: Run, scripted_coordinator: Any) -> None:
     options = ["--player", "1-11", "--target", "2-1", "--anchor", "679575", "--range", "220"]
-    status, out, _ = run(
-        "jobs", "submit", "raid", "9-11", *options, "--max-hashes", "1000000", "--priority", "critical"
-    )
+    options += ["--max-hashes", "1000000", "--priority", "critical", "--mode", "return_proof", "--start-mode", "race"]
+    options += ["--start-difficulty", "7", "--deadline", "700000", "--weight", "3", "--key", "raid of tonight"]
+    status, out, _ = run("jobs", "submit", "raid", "9-11", *options, "--max-nonce-digits", "100")
     assert (status, out) == (0, "pow_0001\n")
     assert scripted_coordinator.requests[0].spec == job_pb2.JobSpec(
         action=job_pb2.ACTION_RAID,
@@ -54,13 +54,27 @@ def test_submit_prints_the_job_id_and_sends_every_option(run: Run, scripted_coor
         range=220,
         max_hashes=10**6,
         priority=job_pb2.PRIORITY_CRITICAL,
+        max_nonce_digits=100,
+        mode=job_pb2.MODE_RETURN_PROOF,
+        start_mode=job_pb2.START_MODE_RACE,
+        start_difficulty=7,
+        deadline_height=700000,
+        weight=3,
+        idempotency_key="raid of tonight",
     )
 
 
-def test_submitting_the_same_work_again_says_that_it_is_under_way(run: Run) -> None:
+def test_submitting_the_same_work_again_says_that_the_job_is_there(run: Run) -> None:
     run("jobs", "submit", "build", "5-28", "--player", "1-11")
     _, out, _ = run("jobs", "submit", "build", "5-28", "--player", "1-11")
-    assert out == "pow_0001 (already under way)\n"
+    assert out == "pow_0001 (there already: queued)\n"
+
+
+@pytest.mark.parametrize("given", [[], ["build"], ["build", "5-28"], ["--player", "1-11"]])
+def test_submit_needs_a_job_or_a_file(run: Run, given: list[str]) -> None:
+    status, _, err = run("jobs", "submit", *given)
+    assert status == 2
+    assert "ACTION, ENTITY_ID and --player should be given, or --file" in err
 
 
 def test_a_wrong_id_is_one_sentence_on_stderr_and_exit_status_1(run: Run, scripted_coordinator: Any) -> None:
@@ -75,6 +89,58 @@ def test_submit_with_watch_waits_for_the_end(run: Run, scripted_coordinator: Any
     status, out, _ = run("jobs", "submit", "build", "5-28", "--player", "1-11", "--watch")
     assert status == 0
     assert out.splitlines()[-1] == f"completed: transaction {'AB' * 32} is in block 1200"
+
+
+def test_show_of_a_running_job_tells_when_and_how_good_it_is(
+    run: Run, scripted_coordinator: Any, running_job: job_pb2.Job
+) -> None:
+    scripted_coordinator.put(running_job)
+    _, out, _ = run("jobs", "show", "pow_0001")
+    for part in (
+        "in 12 seconds; 50 % within 8.5 seconds (block 1133), 90 % within 29 seconds (block 1137)",
+        f"{running_job.best.hash} (7 zeros), valid once block 1150 is there",
+        "25.0%",
+    ):
+        assert part in out
+
+
+def test_show_tells_how_the_job_was_asked_for(run: Run, scripted_coordinator: Any, waiting_job: job_pb2.Job) -> None:
+    waiting_job.spec.start_mode = job_pb2.START_MODE_ECONOMY
+    waiting_job.spec.mode = job_pb2.MODE_RETURN_PROOF
+    waiting_job.spec.weight = 5
+    waiting_job.spec.deadline_height = 4711
+    waiting_job.spec.idempotency_key = "my own name"
+    scripted_coordinator.put(waiting_job)
+    _, out, _ = run("jobs", "show", "pow_0001")
+    for part in ("bulk, weight 5", "economy", "nothing is submitted", "block 4711", "my own name", "starts at age 10"):
+        assert part in out
+
+
+def test_a_start_difficulty_is_shown_in_place_of_the_start_mode(
+    run: Run, scripted_coordinator: Any, waiting_job: job_pb2.Job
+) -> None:
+    waiting_job.spec.start_difficulty = 8
+    scripted_coordinator.put(waiting_job)
+    out = run("jobs", "show", "pow_0001")[1]
+    assert "once 8 zeros or fewer are asked" in out
+    assert "balanced" not in out
+
+
+def test_a_returned_proof_is_complete_without_a_transaction(
+    run: Run, scripted_coordinator: Any, completed_job: job_pb2.Job
+) -> None:
+    completed_job.spec.mode = job_pb2.MODE_RETURN_PROOF
+    completed_job.ClearField("transaction")
+    scripted_coordinator.put(completed_job)
+    out = run("jobs", "show", "pow_0001")[1]
+    assert "completed: a proof of 3 zeros is here, valid once block 1180 is there" in out
+
+
+def test_list_shows_quantiles_and_the_best_hash(run: Run, scripted_coordinator: Any, running_job: job_pb2.Job) -> None:
+    scripted_coordinator.put(running_job)
+    heading, row = run("jobs", "list")[1].splitlines()[:2]
+    assert row[heading.index("50/90 %") :].startswith("8.5 seconds / 29 seconds")
+    assert row[heading.index("BEST") :].startswith("7 zeros")
 
 
 def test_show_tells_everything_about_a_job(run: Run, scripted_coordinator: Any, completed_job: job_pb2.Job) -> None:

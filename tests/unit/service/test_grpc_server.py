@@ -41,6 +41,12 @@ async def refusal(call: object) -> grpc.aio.AioRpcError:
         ({"range": 0}, "range"),
         ({"range": 1}, "range"),
         ({"priority": 9}, "priority"),
+        ({"start_mode": 9}, "start_mode"),
+        ({"mode": 9}, "mode"),
+        ({"start_difficulty": 65}, "start_difficulty"),
+        ({"deadline_height": 2**63}, "deadline_height"),
+        ({"weight": 1001}, "weight"),
+        ({"idempotency_key": "k" * 129}, "idempotency_key"),
     ],
 )
 async def test_a_bad_spec_is_refused_in_one_sentence(
@@ -52,6 +58,68 @@ async def test_a_bad_spec_is_refused_in_one_sentence(
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert said in (error.details() or "")
     assert "\n" not in (error.details() or "")
+
+
+async def test_everything_that_was_asked_is_told_again(coordinator: Coordinator) -> None:
+    asked = spec(
+        max_hashes=9,
+        priority=job_pb2.PRIORITY_BULK,
+        max_nonce_digits=99,
+        start_mode=job_pb2.START_MODE_RACE,
+        mode=job_pb2.MODE_RETURN_PROOF,
+        start_difficulty=4,
+        deadline_height=5000,
+        weight=7,
+        idempotency_key="k",
+    )
+    jobs = JobServiceStub(coordinator.channel)
+    answer = await jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=asked))
+    assert answer.job.spec == asked
+
+
+async def test_a_key_used_for_another_request_is_an_invalid_argument(coordinator: Coordinator) -> None:
+    jobs = JobServiceStub(coordinator.channel)
+    await jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec("5-1", idempotency_key="k")))
+    error = await refusal(jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec("5-2", idempotency_key="k"))))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "entity_id 5-1 (now 5-2)" in (error.details() or "")
+
+
+async def test_each_spec_of_a_call_gets_its_own_job_or_error(coordinator: Coordinator) -> None:
+    jobs = JobServiceStub(coordinator.channel)
+    specs = [spec("5-1"), spec("9-1"), spec("5-2"), spec("5-1"), spec("5-3", weight=1001)]
+    results = (await jobs.SubmitJobs(job_service_pb2.SubmitJobsRequest(specs=specs))).results
+    assert [result.WhichOneof("outcome") for result in results] == [
+        "accepted",
+        "error",
+        "accepted",
+        "accepted",
+        "error",
+    ]
+    assert [results[n].accepted.job.spec.entity_id for n in (0, 2, 3)] == ["5-1", "5-2", "5-1"]
+    assert [results[n].accepted.created for n in (0, 2, 3)] == [True, True, False]
+    assert [results[n].error.code for n in (1, 4)] == [grpc.StatusCode.INVALID_ARGUMENT.value[0]] * 2
+    assert "struct id" in results[1].error.message
+
+
+@pytest.mark.parametrize("count", [0, 501])
+async def test_a_call_with_no_spec_or_too_many_is_refused(coordinator: Coordinator, count: int) -> None:
+    jobs = JobServiceStub(coordinator.channel)
+    specs = [spec(f"5-{number}") for number in range(count)]
+    error = await refusal(jobs.SubmitJobs(job_service_pb2.SubmitJobsRequest(specs=specs)))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details() == f"{count} specs are given; one call takes 1 to 500"
+
+
+async def test_the_largest_specs_fit_into_one_call(coordinator: Coordinator) -> None:
+    jobs = JobServiceStub(coordinator.channel)
+    big = 2**63
+    specs = [
+        spec(f"5-{big + number}", player_id=f"1-{big}", idempotency_key=f"{number:0128}", deadline_height=2**31 - 1)
+        for number in range(500)
+    ]
+    results = (await jobs.SubmitJobs(job_service_pb2.SubmitJobsRequest(specs=specs))).results
+    assert all(result.accepted.created for result in results)
 
 
 async def test_an_unknown_job_is_not_found(coordinator: Coordinator) -> None:

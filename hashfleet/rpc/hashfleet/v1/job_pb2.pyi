@@ -476,7 +476,7 @@ class Eta(_message.Message):
     seconds_50: _builtins.float
     """With a chance of 50 % it takes at most this many seconds from now, ..."""
     block_50: _builtins.int
-    """... which is at this committed height."""
+    """... and this is the block in which the transaction can then be included."""
     seconds_90: _builtins.float
     """The same with a chance of 90 %."""
     block_90: _builtins.int
