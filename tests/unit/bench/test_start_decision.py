@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import random
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from bench.start_decision import DOCUMENT, PLOT, page
+from bench import start_decision
+from bench.start_decision import DOCUMENT, PLOT, main, page
 from bench.start_plot import plot
 from bench.start_policies import (
     BALANCED,
@@ -32,6 +35,18 @@ def test_the_committed_document_is_what_the_code_makes() -> None:
 
 def test_the_committed_plot_is_what_the_code_makes() -> None:
     assert PLOT.read_text(encoding="utf-8") == plot()
+
+
+def test_the_command_says_whether_the_documents_are_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start_decision, "DOCUMENT", tmp_path / "start-decision.md")
+    monkeypatch.setattr(start_decision, "PLOT", tmp_path / "start-decision.svg")
+    runner = CliRunner()
+    before = runner.invoke(main, ["--check"])
+    assert before.exit_code == 1
+    assert "docs/start-decision.md is not what the code makes" in before.output
+    assert runner.invoke(main).exit_code == 0
+    assert runner.invoke(main, ["--check"]).exit_code == 0
+    assert (tmp_path / "start-decision.md").read_text(encoding="utf-8") == page()
 
 
 def test_the_plot_has_a_panel_per_range_and_quantity_and_a_curve_per_policy() -> None:
