@@ -7,11 +7,11 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from bench.device_log import DeviceLog, gaps_between_leases
 from bench.engines import search_rate, space_of
@@ -167,7 +167,7 @@ class _Measurement:
         async with self._job() as job_id:
             await asyncio.sleep(_WARM_UP_SECONDS)
             bookings: list[Booking] = []
-            watch = cast("AsyncGenerator[job_pb2.Job, None]", self._client.watch_job(job_id))
+            watch = self._client.watch_job(job_id)
             async with asyncio.timeout(seconds + _BUSY_SECONDS), aclosing(watch) as changes:
                 async for job in changes:
                     if job.state in FINAL_STATES or job.state == job_pb2.JOB_STATE_SUBMITTING:
