@@ -71,7 +71,7 @@ async def test_a_proof_is_started_and_looked_at_over_http(scripted_coordinator: 
         status = await client.call_tool(
             "structs_query_proof_of_work_status", {"job_id": started.structured_content["job_id"]}
         )
-    assert len(listed.tools) == 6
+    assert len(listed.tools) == 9
     assert status.structured_content == {
         "job_id": "pow_0001",
         "status": "queued",

@@ -168,6 +168,8 @@ class Coordinator:
     chain: OneNodeChain
     disk: FailingDisk
     channel: grpc.aio.Channel
+    #: HOST:PORT of its gRPC server.
+    address: str
 
     @contextlib.asynccontextmanager
     async def worker(self, worker_id: str = "w_1", rate: float = 1000.0) -> AsyncIterator[HandWorker]:
@@ -195,7 +197,7 @@ async def coordinator(tmp_path: Path) -> AsyncIterator[Coordinator]:
         await server.start()
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
         try:
-            yield Coordinator(service, chain, disk, channel)
+            yield Coordinator(service, chain, disk, channel, f"127.0.0.1:{port}")
         finally:
             await server.stop(0)
             running.cancel()
