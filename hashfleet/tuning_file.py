@@ -53,8 +53,6 @@ class Entry(BaseModel):
     ratio: _Rate
     #: Hashes a second, by shape of nonces.
     rates: dict[Shape, _Rate]
-    #: The shape to prefer where both are allowed.
-    shape: Shape
     #: UTC, ISO 8601 to the second.
     measured: _Text
     hashfleet: _Text
@@ -68,7 +66,7 @@ class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     #: Of this layout of the file.
-    version: Literal[1]
+    version: Literal[2]
     #: Oldest first.
     entries: list[Entry] = Field(max_length=MAX_ENTRIES)
 
@@ -108,7 +106,7 @@ class TuningFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 others = [other for other in self._read() if other.model != entry.model]
-                kept = _File(version=1, entries=[*others, entry][-MAX_ENTRIES:])
+                kept = _File(version=2, entries=[*others, entry][-MAX_ENTRIES:])
                 self._replace(kept.model_dump_json(indent=2) + "\n")
         except OSError as error:
             raise HashfleetError(

@@ -7,7 +7,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import cast
 
@@ -16,7 +16,6 @@ from hashfleet.engine import Batch, HashEngine
 from hashfleet.errors import EngineError, HashfleetError
 from hashfleet.message import NonceSpace, lay_out
 from hashfleet.proof import MAX_NONCE_DIGITS, Proof, verify
-from hashfleet.tuning import SHORT_NONCE_DIGITS
 
 logger = logging.getLogger(__name__)
 
@@ -33,19 +32,10 @@ class OfflineSearch:
     Each engine searches under random extranonces of its own, so no two tries are alike, in this run or another.
     """
 
-    def __init__(
-        self,
-        engines: Sequence[ReadyEngine],
-        prefix: bytes,
-        zeros: int,
-        max_hashes: int | None,
-        prefer_short: Collection[str] = (),
-    ) -> None:
-        """`prefer_short` are the ids of devices that hash short nonces fastest."""
+    def __init__(self, engines: Sequence[ReadyEngine], prefix: bytes, zeros: int, max_hashes: int | None) -> None:
         self._engines = engines
         self._prefix = prefix
         self._zeros = zeros
-        self._prefer_short = prefer_short
         self._lock = threading.Lock()
         #: Tries not handed to an engine yet; None for no limit.
         self._left = max_hashes
@@ -112,11 +102,10 @@ class OfflineSearch:
 
     def _search(self, ready: ReadyEngine) -> None:
         stretch = max(1, math.ceil(ready.rate * STRETCH_SECONDS))
-        short = ready.engine.device.device_id in self._prefer_short
-        space, position = self._fresh_space(short), 0
+        space, position = self._fresh_space(), 0
         while not self._stopping.is_set():
             if position == space.capacity:
-                space, position = self._fresh_space(short), 0
+                space, position = self._fresh_space(), 0
             count = self._take(min(stretch, space.capacity - position))
             if not count:
                 return
@@ -151,7 +140,6 @@ class OfflineSearch:
             self._left -= count
             return count
 
-    def _fresh_space(self, short: bool) -> NonceSpace:
+    def _fresh_space(self) -> NonceSpace:
         extranonce = f"{secrets.randbelow(10**EXTRANONCE_DIGITS):0{EXTRANONCE_DIGITS}d}"
-        most = SHORT_NONCE_DIGITS if short else MAX_NONCE_DIGITS
-        return lay_out(self._prefix, extranonce, COUNTER_DIGITS, most)
+        return lay_out(self._prefix, extranonce, COUNTER_DIGITS, MAX_NONCE_DIGITS)

@@ -15,7 +15,6 @@ from hashfleet.cli import engines
 from hashfleet.cli.offline_search import OfflineSearch
 from hashfleet.cli.prefix import read_prefix
 from hashfleet.cli.quantity import show_count, show_rate, show_seconds
-from hashfleet.cli.tuned_settings import prefer_short
 from hashfleet.difficulty import MAX_DIFFICULTY, expected_hashes
 from hashfleet.errors import InvalidInput
 
@@ -64,9 +63,7 @@ def command(
         rate = sum(each.rate for each in ready)
         if not force:
             check_wait(zeros, rate, max_hashes)
-        search = OfflineSearch(
-            ready, prefix_bytes, zeros, max_hashes, prefer_short(each.engine.device for each in ready)
-        )
+        search = OfflineSearch(ready, prefix_bytes, zeros, max_hashes)
         interrupted = _run(search, zeros, rate)
         _print(search, ready, prefix, zeros, interrupted, as_json)
     finally:

@@ -141,7 +141,7 @@ def _verdict(tunable: Tunable[AnySettings], outcome: Outcome[AnySettings], file:
         kept = "nothing beat the default settings by more than the noise; they stay"
     else:
         kept = f"stored: {describe(outcome.winner, tunable.default)}, {outcome.ratio:.3f} times the default"
-    return f"{kept} ({rates}; {outcome.shape} where both are allowed). Kept in {file.path}."
+    return f"{kept} ({rates}). Kept in {file.path}."
 
 
 def _as_json(result: _Tuned) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeAlias, TypeVar
@@ -16,7 +16,7 @@ from gpu_worker import settings as gpu
 from gpu_worker.device_process import DeviceProcess
 from gpu_worker.discovery import open_engine
 from gpu_worker.settings import CudaSettings, OpenClSettings
-from hashfleet.engine import DeviceInfo, EngineKind, HashEngine
+from hashfleet.engine import DeviceInfo, HashEngine
 from hashfleet.errors import HashfleetError
 from hashfleet.tuning import Outcome, Progress, Settings, Tunable, describe, tune, values_of
 from hashfleet.tuning_file import Entry, TuningFile, default_path, values_in
@@ -104,20 +104,6 @@ def best_known(tunable: Tunable[S], file: TuningFile | None, renew: bool) -> S:
     return settings
 
 
-def prefer_short(devices: Iterable[DeviceInfo]) -> frozenset[str]:
-    """The ids of those devices that were found to hash shape S faster than T."""
-    file = settings_file()
-    if file is None:
-        return frozenset()
-    cores = cpu.usable_cores()
-    models = {
-        each.device_id: cpu.device_model(cores) if each.kind is EngineKind.CPU else gpu.device_model(each)
-        for each in devices
-    }
-    found = {device_id: file.find(model) for device_id, model in models.items()}
-    return frozenset(device_id for device_id, entry in found.items() if entry is not None and entry.shape == "S")
-
-
 def entry_of(
     tunable: Tunable[S], outcome: Outcome[S], now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> Entry:
@@ -131,7 +117,6 @@ def entry_of(
         settings=None if outcome.winner is None else values_of(outcome.winner),
         ratio=outcome.ratio,
         rates={"T": outcome.rates["T"], "S": outcome.rates["S"]},
-        shape=outcome.shape,
         measured=now().strftime("%Y-%m-%dT%H:%M:%SZ"),
         hashfleet=__version__,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from cpu_fallback.settings import CpuSettings
 from gpu_worker.settings import CudaSettings
 from hashfleet.cli import engines, tuned_settings
 from hashfleet.cli.engines import EngineOptions, Refused, find_tunable, open_engines, read_options, survey
-from hashfleet.cli.tuned_settings import AnySettings, entry_of, prefer_short, tunable_cpu, tunable_gpu
+from hashfleet.cli.tuned_settings import AnySettings, entry_of, tunable_cpu, tunable_gpu
 from hashfleet.engine import DeviceInfo, EngineKind, HashEngine
 from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput, SelfTestFailed
 from hashfleet.tuning import Outcome, Trial, Tunable
@@ -192,7 +191,7 @@ BEST = CudaSettings(group_size=128, multiplied_of_four=2)
 
 
 def outcome(winner: AnySettings | None) -> Outcome[AnySettings]:
-    return Outcome((Trial(CudaSettings()),), winner, 1.25, {"T": 2e9, "S": 1e9}, "T")
+    return Outcome((Trial(CudaSettings()),), winner, 1.25, {"T": 2e9, "S": 1e9})
 
 
 def store(tunable: Tunable[AnySettings], winner: AnySettings | None) -> None:
@@ -322,14 +321,3 @@ def test_tuning_takes_every_gpu_and_the_cpu_unless_told(machine: Machine) -> Non
 def test_tuning_an_engine_that_is_not_there_says_why(machine: Machine) -> None:
     with pytest.raises(EngineUnavailable, match="no cuda device can be tuned: no CUDA driver"):
         find_tunable(EngineOptions("cuda"))
-
-
-def test_a_device_that_was_found_to_like_short_nonces_gets_them_offline(machine: Machine) -> None:
-    assert prefer_short([GPU]) == frozenset()
-    store(tunable_gpu(GPU), BEST)
-    assert prefer_short([GPU]) == frozenset()
-    likes_short = dataclasses.replace(outcome(BEST), shape="S")
-    TuningFile(default_path()).put(entry_of(tunable_gpu(GPU), likes_short))
-    assert prefer_short([GPU, dataclasses.replace(GPU, device_id="cuda:1", name="another")]) == {"cuda:0"}
-    TuningFile(default_path()).put(entry_of(tunable_cpu(None, 5), likes_short))
-    assert prefer_short([DeviceInfo("cpu", "a CPU, 2 processes", EngineKind.CPU, "LLVM")]) == {"cpu"}

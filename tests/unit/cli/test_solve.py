@@ -17,7 +17,6 @@ import pytest
 
 from gpu_worker.device_runner import ReadyEngine
 from hashfleet.cli import engines
-from hashfleet.cli import solve as solve_command
 from hashfleet.cli.main import main
 from hashfleet.cli.solve import check_wait
 from hashfleet.errors import EngineError, InvalidInput
@@ -98,23 +97,6 @@ def test_devices_never_try_the_same_nonces(
     assert solve(monkeypatch, "--prefix", PREFIX, "--zeros", "60", "--max-hashes", "1000") == 1
     assert len(spaces) == len(set(spaces)) == 2
     assert len({len(extranonce) for extranonce in spaces}) == 1
-
-
-@pytest.mark.parametrize("short", [True, False])
-def test_a_device_gets_nonces_of_the_shape_that_it_was_tuned_to(
-    monkeypatch: pytest.MonkeyPatch, devices: list[ScriptedEngine], short: bool
-) -> None:
-    shapes: list[tuple[bool, bool]] = []
-
-    class Noting(ScriptedEngine):
-        def search(self, space: Any, start: int, count: int, zeros: int) -> Any:
-            shapes.append((space.short is not None, space.shared is not None))
-            return super().search(space, start, count, zeros)
-
-    devices[:] = [Noting("fake:0")]
-    monkeypatch.setattr(solve_command, "prefer_short", lambda found: {each.device_id for each in found if short})
-    assert solve(monkeypatch, "--prefix", PREFIX, "--zeros", "60", "--max-hashes", "10") == 1
-    assert shapes == [(short, not short)]
 
 
 def test_one_device_that_fails_does_not_end_the_search_of_the_others(

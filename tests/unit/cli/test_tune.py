@@ -28,8 +28,8 @@ TRIALS = (
     Trial(BETTER, 1.2e9, 1.25, 12, finalist=True),
     Trial(BROKEN, refused="it [does] not compile"),
 )
-WON = Outcome(TRIALS, BETTER, 1.25, {"T": 1.2e9, "S": 0.9e9}, "T")
-LOST = Outcome(TRIALS[:1], None, 1.0, {"T": 1.0e9, "S": 0.9e9}, "T")
+WON = Outcome(TRIALS, BETTER, 1.25, {"T": 1.2e9, "S": 0.9e9})
+LOST = Outcome(TRIALS[:1], None, 1.0, {"T": 1.0e9, "S": 0.9e9})
 
 
 def card(device_id: str, name: str = "a card") -> Tunable[AnySettings]:

@@ -158,8 +158,6 @@ class SpeedyEngine:
         self.machine.searched.append(str(self.settings.note))
         failure = self.machine.failures.get(str(self.settings.note))
         shape = 1.0 if space.shared is not None else 0.5
-        if self.settings.note == "likes short nonces":
-            shape = 1 / shape
         while True:
             if failure is not None and len(self.machine.searched) > 12:
                 raise failure
@@ -249,14 +247,10 @@ def test_two_engines_are_open_at_most_and_none_in_the_end() -> None:
     assert (machine.most_open, machine.open_engines) == (2, 0)
 
 
-def test_both_shapes_are_measured_and_the_faster_is_preferred() -> None:
-    usual = Device().tune(Speed(1200))
-    unusual = Device().tune(Speed(1200, "likes short nonces"))
+def test_the_winner_is_measured_in_both_shapes() -> None:
+    rates = Device().tune(Speed(1200)).rates
 
-    assert usual.shape == "T"
-    assert usual.rates["T"] == pytest.approx(2 * usual.rates["S"])
-    assert unusual.rates["S"] == pytest.approx(2 * unusual.rates["T"])
-    assert unusual.shape == "S"
+    assert rates["T"] == pytest.approx(2 * rates["S"])
 
 
 def test_the_time_asked_for_is_about_the_time_measured() -> None:

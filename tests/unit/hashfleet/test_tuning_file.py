@@ -30,7 +30,6 @@ def entry(name: str = "H100", driver: str = "CUDA 12.8", kernels: str = "aa", **
             "settings": {"group_size": 128, "multiplied_of_four": None},
             "ratio": 1.125,
             "rates": {"T": 3.1e10, "S": 2.5e10},
-            "shape": "T",
             "measured": "2026-11-23T19:00:00Z",
             "hashfleet": "0.1.0",
             **others,
@@ -110,16 +109,16 @@ def test_no_file_is_no_entry_and_no_complaint(path: Path, caplog: pytest.LogCapt
 
 DAMAGED = {
     "nothing": b"",
-    "half of it": b'{"version": 1, "entries": [{"engine": "cu',
+    "half of it": b'{"version": 2, "entries": [{"engine": "cu',
     "no JSON": b"\x80\x81\x82",
-    "another version": b'{"version": 2, "entries": []}',
+    "another version": b'{"version": 1, "entries": []}',
     "another shape": b'[{"engine": "cuda"}]',
-    "an unknown field": b'{"version": 1, "entries": [], "more": 1}',
+    "an unknown field": b'{"version": 2, "entries": [], "more": 1}',
     "a rate of nothing": json.dumps(
-        {"version": 1, "entries": [entry().model_dump() | {"rates": {"T": 0.0, "S": 1.0}}]}
+        {"version": 2, "entries": [entry().model_dump() | {"rates": {"T": 0.0, "S": 1.0}}]}
     ).encode(),
     "a list for a setting": json.dumps(
-        {"version": 1, "entries": [entry().model_dump() | {"settings": {"group_size": [1]}}]}
+        {"version": 2, "entries": [entry().model_dump() | {"settings": {"group_size": [1]}}]}
     ).encode(),
     "too much": b" " * (MAX_BYTES + 1),
     "deeply nested": b"[" * 200_000,
