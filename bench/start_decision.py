@@ -72,9 +72,8 @@ block more often than in 90 % of cases, never less.
 ## The modes
 
 * **race** starts at once (not before age 10). No hash is lost, so nothing is earlier, and nothing costs more.
-* **economy** starts once 16^D hashes take at most one block, or D is 1. With a hash in hand it does not hash on, but
-  waits until that one is valid. (The tables are those of one device. Several devices may report a hash of one zero less
-  than asked before they find the right one; economy then waits a step and saves the rest of the hashing.)
+* **economy** starts once 16^D hashes take at most one block, or D is 1. A hash in hand that is valid by then is waited
+  for instead.
 * **balanced**, the default, starts where *expected finish + kappa x expected time of the whole fleet* is least, and
   never later than economy. kappa is 1 + the number of other runnable jobs of the same or a higher class: a second of
   the fleet is worth a second of waiting, and as much again for each job that could use it. The least is found among all

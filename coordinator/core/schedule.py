@@ -130,7 +130,9 @@ def start(request: JobRequest, work: Work, height: int, pace: Pace, *, rivals: i
     """When hashing starts, and which rule says so.
 
     race      at once: every hash counts, because the best one is kept until the chain asks no more than it has.
-    economy   once 16^D / rate is at most one block's seconds, or D is 1; with a hash in hand, not at all.
+    economy   once 16^D / rate is at most one block's seconds, or D is 1. A hash in hand that is valid by then is waited
+              for; one that is valid later is weighed against hashing as in balanced: a fleet of many devices has one of
+              some zeros less within moments, and waiting for that could take hours to save a second.
     balanced  where  E[finish] + kappa * E[seconds of the whole fleet]  is least, kappa = 1 + rivals: a second of the
               fleet costs as much as a second of waiting, and as much again for each job that could use it. Never later
               than economy: a job that takes the fleet for less than a block holds nobody up.
@@ -222,15 +224,15 @@ def _by_mode(mode: StartMode, difficulty_range: int, earliest: int, power: float
     """Age at which the mode alone would start, not before `earliest`."""
     if mode is StartMode.RACE:
         return earliest
-    if best:
-        economy = max(earliest, first_age(best, difficulty_range) - 1)
-    else:
-        economy = max(earliest, first_age(_zeros_within(power), difficulty_range) - 1)
-    if mode is StartMode.ECONOMY or economy == earliest:
-        return economy
+    economy = max(earliest, first_age(_zeros_within(power), difficulty_range) - 1)
+    last = max(earliest, first_age(best, difficulty_range) - 1) if best else economy
+    if mode is StartMode.ECONOMY:
+        earliest = min(economy, last)
+    if earliest == last:
+        return earliest
     rate_bucket = round(math.log(power) / _RATE_BUCKET)
     rivals_bucket = round(math.log(2 + rivals) / _RIVALS_BUCKET) if rivals > 3 else -rivals
-    return min(economy, _balanced(difficulty_range, rate_bucket, rivals_bucket, best, earliest))
+    return min(last, _balanced(difficulty_range, rate_bucket, rivals_bucket, best, earliest))
 
 
 @lru_cache(maxsize=65536)

@@ -168,13 +168,25 @@ def test_economy_starts_once_a_solve_takes_one_block(difficulty_range: int, rate
 
 
 @given(ranges, rates, ages, st.integers(1, 12))
-def test_economy_waits_for_a_hash_in_hand(difficulty_range: int, rate: float, age: int, best: int) -> None:
-    puzzle, height = work(difficulty_range), ANCHOR + age
+def test_economy_hashes_nothing_before_its_height_and_waits_for_a_hash_in_hand_that_is_valid_by_then(
+    difficulty_range: int, rate: float, age: int, best: int
+) -> None:
+    puzzle, height, pace = work(difficulty_range), ANCHOR + age, Pace(rate, 5.0)
     assume(best < zeros_needed(puzzle, height))
     assume(valid_height(puzzle, best) >= ANCHOR + MIN_AGE)
-    chosen = start(request(StartMode.ECONOMY), puzzle, height, Pace(rate, 5.0), best=best)
-    assert chosen.height == valid_height(puzzle, best)
-    assert chosen.cause is Cause.BEST
+    without = start_height(request(StartMode.ECONOMY), puzzle, height, pace)
+    chosen = start(request(StartMode.ECONOMY), puzzle, height, pace, best=best)
+    if valid_height(puzzle, best) <= without:
+        assert (chosen.height, chosen.cause) == (valid_height(puzzle, best), Cause.BEST)
+    else:
+        assert without <= chosen.height <= valid_height(puzzle, best)
+
+
+def test_economy_does_not_wait_hours_for_a_hash_in_hand_to_save_a_second_of_hashing() -> None:
+    puzzle, pace = work(28_000), Pace(3e9, 5.3)
+    begins = valid_height(puzzle, 8)
+    assert valid_height(puzzle, 7) - begins > 1500
+    assert start_height(request(StartMode.ECONOMY), puzzle, begins, pace, best=7) == begins
 
 
 def test_balanced_waits_for_a_hash_in_hand_that_is_nearly_valid_and_hashes_on_if_that_is_far_off() -> None:
