@@ -299,10 +299,16 @@ Builder = Callable[[], Awaitable[House]]
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+def world() -> dict[str, Any]:
+    """How the devnet begins; a test file may begin it otherwise."""
+    return SCENARIO
+
+
+@pytest.fixture
+async def house(tmp_path: Path, world: dict[str, Any]) -> AsyncIterator[House]:
     """A devnet and a coordinator as processes; no worker yet."""
     scenario = tmp_path / "scenario.json"
-    scenario.write_text(json.dumps(SCENARIO))
+    scenario.write_text(json.dumps(world))
     async with contextlib.AsyncExitStack() as stack:
         devnet = Process(
             shlex.split(
