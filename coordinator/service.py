@@ -45,6 +45,7 @@ from coordinator.core.events import (
 )
 from coordinator.core.job import Job, JobState
 from coordinator.core.machine import Machine
+from coordinator.core.planning import REMEMBERED_SOLVED
 from coordinator.core.roster import Worker
 from coordinator.core.view import JobView, view_job
 from coordinator.idempotency import KeysInHand, check_same
@@ -76,6 +77,8 @@ CHAIN_READS = 32
 #: Messages a worker may leave unread before its stream is closed.
 WORKER_BACKLOG = 16_384
 TICK_SECONDS = 1.0
+#: Seconds after which a caller is told that the store refuses: less than what clients wait for an answer.
+REFUSAL_SECONDS = 3.0
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 5.0
 
 _T = TypeVar("_T")
@@ -143,6 +146,8 @@ class Service:
         self._background: set[asyncio.Task[object]] = set()
         self._keys = KeysInHand()
         self._connected = False
+        #: Why the store does not take what changed, while it does not.
+        self._refusal: StoreError | None = None
         #: Asks for the work of players by rules; see there.
         self.autopilot = Autopilot(chain, store, key.address, self.submit_all, clock=clock)
 
@@ -151,12 +156,14 @@ class Service:
     async def run(self) -> None:
         """Work until cancelled. Raises StoreError if the store cannot be read, BadChainAnswer for the wrong chain."""
         unfinished = await self._store.unfinished_jobs()
+        completed = await self._store.completed_works(REMEMBERED_SOLVED)
         if unfinished:
             logger.info("Going on with %d unfinished jobs.", len(unfinished))
         try:
             async with asyncio.TaskGroup() as group:
                 restored: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-                group.create_task(self._pump(JobsRestored(self._clock(), tuple(unfinished)), restored), name="pump")
+                restore = JobsRestored(self._clock(), tuple(unfinished), tuple(completed))
+                group.create_task(self._pump(restore, restored), name="pump")
                 await restored
                 group.create_task(self._follow_chain(), name="chain")
                 group.create_task(self.autopilot.run(), name="autopilot")
@@ -274,10 +281,13 @@ class Service:
         pause = _FIRST_PAUSE
         while True:
             try:
-                return await self._store.save_jobs(jobs, keyed)
+                await self._store.save_jobs(jobs, keyed)
+                self._refusal = None
+                return
             except StoreDamaged:
                 raise  # it would never be stored: a person has to act
             except StoreError as error:
+                self._refusal = error
                 logger.error("The store does not take %d jobs: %s. Nothing goes on until it does.", len(jobs), error)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LAST_PAUSE)
@@ -337,13 +347,25 @@ class Service:
     async def submit_all(self, requests: Sequence[JobRequest]) -> list[Accepted | HashfleetError]:
         """Accept jobs, or say for each why not; returns once they are stored, together. Raises StoreError."""
         keys = frozenset(request.idempotency_key for request in requests if request.idempotency_key is not None)
-        if not keys:
-            return await self._accept(requests)
-        # A task of its own: a caller that goes away must not let go of its keys before what it asked is stored.
-        task = asyncio.create_task(self._accept_keyed(requests, keys))
+        return await self._once_stored(self._accept_keyed(requests, keys) if keys else self._accept(requests))
+
+    async def _once_stored(self, work: Coroutine[object, object, _T]) -> _T:
+        """The result of what is stored first; StoreError with the reason if the store refuses for long.
+
+        `work` goes on then, and whenever its caller goes away: what was asked may be stored later, and keys must not
+        be let go before.
+        """
+        task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        return await asyncio.shield(task)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # its caller may be gone
+        while not task.done():
+            await asyncio.wait({task}, timeout=REFUSAL_SECONDS)
+            if self._refusal is not None and not task.done():
+                raise StoreError(
+                    f"what was asked is not stored yet, because {self._refusal}; asking again is safe, it stays one job"
+                ) from self._refusal
+        return task.result()
 
     async def _accept_keyed(
         self, requests: Sequence[JobRequest], keys: frozenset[str]
@@ -441,7 +463,7 @@ class Service:
 
     async def _change(self, event: CancelRequested | PriorityRequested, already: JobState | None) -> JobView:
         try:
-            await self.apply(event)
+            await self._once_stored(self.apply(event))
         except JobNotFound:
             view = await self.job(event.job_id)
             if view.job.state is not already:

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
+from coordinator import service as service_module
 from coordinator.core.job import Job, JobState
 from coordinator.service import Service
 from coordinator.store import prune as pruning
-from coordinator.store.protocol import StoreDamaged
+from coordinator.store.protocol import StoreDamaged, StoreError
 from coordinator.store.sql import SqlStore, open_store
 from hashfleet.action import Action
 from hashfleet.job_request import JobRequest
 
-from .conftest import KEY, OneNodeChain
+from .conftest import KEY, Coordinator, OneNodeChain
 
 REQUEST = JobRequest(Action.BUILD, "5-1", "1-11")
 UNDER_WAY = Job("pow_before", REQUEST, JobState.QUEUED, 1.0, 1.0)
@@ -84,6 +85,21 @@ async def test_a_service_whose_store_is_damaged_ends_with_the_reason(store: SqlS
         await asyncio.wait_for(running, 10)
     assert ended.group_contains(StoreDamaged, match="restore a backup")
     asking.cancel()
+
+
+async def test_a_caller_is_told_why_the_store_takes_nothing_and_may_ask_again(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "REFUSAL_SECONDS", 0.01)
+    coordinator.disk.full = True
+    for _ in range(2):
+        with pytest.raises(StoreError, match="not stored yet, because the disk is full; make room; asking again is"):
+            await coordinator.service.submit(REQUEST)
+    coordinator.disk.full = False
+    monkeypatch.setattr(service_module, "REFUSAL_SECONDS", 10.0)
+    view, created = await asyncio.wait_for(coordinator.service.submit(REQUEST), 10)
+    assert not created  # it was stored as soon as there was room
+    assert [job.job_id for job in await coordinator.disk._store.unfinished_jobs()] == [view.job.job_id]
 
 
 async def test_a_service_forgets_what_ended_long_ago(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
