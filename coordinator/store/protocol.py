@@ -8,6 +8,7 @@ from typing import Protocol
 
 from coordinator.core.job import Job, JobState
 from coordinator.submission.attempt import Attempt
+from hashfleet.action import Work
 from hashfleet.autopilot_rule import AutopilotRule
 from hashfleet.errors import HashfleetError
 from hashfleet.job_request import JobRequest
@@ -76,6 +77,10 @@ class Store(Protocol):
 
     async def unfinished_jobs(self) -> list[Job]:
         """Every job whose state is not final, oldest first."""
+        ...
+
+    async def completed_works(self, limit: int) -> list[Work]:
+        """The puzzles that transactions of ours completed last, newest first."""
         ...
 
     async def job(self, job_id: str) -> Job | None:

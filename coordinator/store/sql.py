@@ -40,6 +40,7 @@ from coordinator.store.protocol import (
 from coordinator.store.rows import attempt_of, attempt_row, job_of, job_values, keyed_of, keyed_row
 from coordinator.store.schema import attempts, jobs, request_keys
 from coordinator.submission.attempt import Attempt, AttemptState
+from hashfleet.action import Work
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +137,23 @@ class SqlStore:
         return await self._run(
             lambda connection: [_read(job_of, row, "job_id") for row in connection.execute(query).mappings()]
         )
+
+    async def completed_works(self, limit: int) -> list[Work]:
+        """The puzzles that transactions of ours completed last, newest first."""
+        query = (
+            select(jobs)
+            .where(
+                jobs.c.state == JobState.COMPLETED.value, jobs.c.tx_hash.is_not(None), jobs.c.work_action.is_not(None)
+            )
+            .order_by(jobs.c.completed_at.desc(), jobs.c.job_id.desc())
+            .limit(max(0, limit))
+        )
+
+        def read(connection: Connection) -> list[Work]:
+            done = [_read(job_of, row, "job_id") for row in connection.execute(query).mappings()]
+            return [job.work for job in done if job.work is not None]
+
+        return await self._run(read)
 
     async def job(self, job_id: str) -> Job | None:
         """One job in any state."""

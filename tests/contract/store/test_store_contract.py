@@ -216,6 +216,23 @@ async def test_unfinished_jobs_come_oldest_first_and_final_ones_not_at_all(store
     assert await store.unfinished_jobs() == [made[0], made[2], made[4]]
 
 
+async def test_completed_works_come_newest_first_and_only_those_of_our_transactions(
+    store: Store, make_job: MakeJob
+) -> None:
+    sent = Transaction("AB" * 32, TransactionState.INCLUDED, 1, height=7)
+    work = [Work(Action.BUILD, f"5-{number}", anchor=100 + number, range=700) for number in range(4)]
+    completed = [replace(make_job(number, state=JobState.COMPLETED), work=work[number]) for number in range(3)]
+    made = [
+        replace(completed[0], transaction=sent, completed_at=10.0),
+        replace(completed[1], transaction=sent, completed_at=30.0),
+        replace(completed[2], transaction=None, completed_at=40.0),
+        replace(make_job(3, state=JobState.FAILED), work=work[3], transaction=sent, completed_at=50.0),
+    ]
+    await store.save_jobs(made)
+    assert await store.completed_works(10) == [work[1], work[0]]
+    assert await store.completed_works(1) == [work[1]]
+
+
 async def test_3000_jobs_are_saved_in_one_call_and_all_come_back(store: Store, make_job: MakeJob) -> None:
     made = [make_job(number) for number in range(3000)]
     await store.save_jobs(made)

@@ -254,6 +254,9 @@ class MemoryStore:
     async def unfinished_jobs(self) -> list[Job]:
         return []
 
+    async def completed_works(self, limit: int) -> list[Work]:
+        return []
+
     async def job(self, job_id: str) -> Job | None:
         return None
 
