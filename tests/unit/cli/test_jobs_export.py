@@ -17,7 +17,7 @@ import pytest
 from coordinator.api.grpc_server import build_server
 from coordinator.core.job import Job, JobState
 from coordinator.service import Service
-from coordinator.store.protocol import JobFilter
+from coordinator.store.protocol import JobFilter, StoreError
 from coordinator.store.sql import SqlStore, open_store
 from coordinator.submission.keys import SigningKey
 from hashfleet.action import Action
@@ -169,6 +169,15 @@ def test_a_file_of_an_export_that_fails_midway_is_left_as_it_was(run: Run, listi
     assert status == 1 and err.startswith("hashfleet: ")
     assert output.read_text() == "before"
     assert [path.name for path in tmp_path.glob("*jsonl*")] == ["jobs.jsonl"]
+
+
+def test_what_is_wrong_with_the_database_reaches_the_person_who_asked(run: Run, listing: Listing) -> None:
+    async def fail() -> None:
+        raise StoreError("the database jobs.db failed: another program holds it locked; close that program")
+
+    listing.between = fail
+    status, _, err = run("export")
+    assert status == 1 and "another program holds it locked; close that program" in err
 
 
 def test_a_file_that_cannot_be_written_is_said_in_one_sentence(run: Run, tmp_path: Path) -> None:
