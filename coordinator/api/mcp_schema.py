@@ -179,7 +179,7 @@ class StatusArguments(JobArguments):
         ge=0,
         le=MAX_WAIT_SECONDS,
         description="Answer as soon as the job has reached a final status, or after this many seconds; at once if left "
-        "out. Meanwhile a caller that gave a progress token gets progress notifications (0 to 1).",
+        "out. Over stdio, a caller that gave a progress token gets progress notifications (0 to 1) meanwhile.",
     )
 
 

@@ -157,3 +157,20 @@ async def test_health_is_503_while_it_does_not(scripted_coordinator: Any) -> Non
         response = await client.get(f"{url}/healthz")
     assert response.status_code == 503
     assert scripted_coordinator.address in response.json()["error"]
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+async def test_a_wait_for_the_end_that_asks_for_progress_is_answered_over_http(
+    scripted_coordinator: Any, completed_job: job_pb2.Job, mode: str
+) -> None:
+    scripted_coordinator.put(completed_job)
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        """An answer over HTTP is one JSON body, so there is nothing to hear; the call must not break on it."""
+
+    async with served(scripted_coordinator) as url, Client(streamable_http_client(f"{url}/mcp"), mode=mode) as client:
+        status = await client.call_tool(
+            "structs_query_proof_of_work_status", {"job_id": "pow_0001", "wait_seconds": 9}, progress_callback=hear
+        )
+    assert status.structured_content is not None
+    assert status.structured_content["status"] == "completed"
