@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from cpu_fallback.graph import Graph, shared_graph, short_graph
 from cpu_fallback.jit import Target, assembly
+from cpu_fallback.order import order_of
 
 
 class Kind(enum.Enum):
@@ -43,13 +44,13 @@ _KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class InnerLoop:
-    """The instructions of one pass through the inner loop."""
+    """The instructions that hash one row with one group of lanes."""
 
     shape: str
     target: str
-    #: Hashes of one pass.
+    #: Hashes of one group of lanes.
     hashes: int
-    #: Vectors hashed in one pass.
+    #: Vectors of one group of lanes.
     streams: int
     instructions: Mapping[Kind, int]
 
@@ -73,9 +74,12 @@ class InnerLoop:
 def count_instructions(shape: str, target: Target) -> InnerLoop:
     """Compile one of searcher.SHAPES for a target and count."""
     graph: Graph = shared_graph() if shape == "T" else short_graph(int(shape[1:]))
-    lines = inner_loop(assembly(graph, target))
-    counts = Counter(kind_of(line.split()[0]) for line in lines)
     form = target.form_of(shape)
+    counts: Counter[Kind] = Counter()
+    for block in hashing_blocks(assembly(graph, target)):
+        times = order_of(graph, form.streams).times if block.repeats else 1
+        for kind, count in Counter(kind_of(line.split()[0]) for line in block.lines).items():
+            counts[kind] += times * count
     return InnerLoop(shape, target.name, form.group, form.streams, {kind: counts[kind] for kind in Kind})
 
 
@@ -88,14 +92,29 @@ def kind_of(mnemonic: str) -> Kind:
     return Kind.OTHER
 
 
-def inner_loop(text: str) -> list[str]:
-    """The instructions of the longest block of function `search` in LLVM's assembly; all hashing is in one block."""
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Instructions between two places where control may come in or go elsewhere."""
+
+    lines: tuple[str, ...]
+    #: Whether it ends with a jump to its own begin.
+    repeats: bool
+
+
+def hashing_blocks(text: str) -> list[Block]:
+    """The blocks of function `search` in LLVM's assembly that rotate or shift vectors, as only hashing does."""
     body = text.partition("\nsearch:")[2].partition(".cfi_endproc")[0]
-    blocks: list[list[str]] = [[]]
-    for line in body.splitlines():
+    blocks: list[Block] = []
+    label, lines = "", list[str]()
+    for line in [*body.splitlines(), "end:"]:
         code = line.partition("#")[0].strip()
-        if re.match(r"[.\w]+:", code):
-            blocks.append([])
-        elif code and not code.startswith("."):
-            blocks[-1].append(code)
-    return max(blocks, key=len)
+        begins = re.match(r"([.\w]+):", code)
+        jump = re.match(r"j\w+\s+([.\w]+)", code)
+        if code and not begins and not code.startswith("."):
+            lines.append(code)
+        if begins or jump:
+            blocks.append(Block(tuple(lines), bool(jump and jump[1] == label)))
+            label, lines = begins[1] if begins else "", []
+    return [
+        block for block in blocks if any(kind_of(line.split()[0]) in (Kind.ROTATE, Kind.SHIFT) for line in block.lines)
+    ]

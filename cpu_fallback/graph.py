@@ -85,6 +85,8 @@ class Graph:
     lane_slots: tuple[Node, ...]
     #: The same per row.
     row_slots: tuple[Node, ...]
+    #: The eight words of the state before each round of the last block, and after the last round.
+    rounds: tuple[tuple[Word, ...], ...]
 
     def of_stage(self, *stages: Stage) -> tuple[Node, ...]:
         """The operations of these stages, inputs left out."""
@@ -100,14 +102,15 @@ def shared_graph() -> Graph:
     state = [_input(f"state{i}", Stage.LANE) for i in range(8)]
     lane = [_input(f"lane{i}", Stage.LANE) for i in range(16)]
     tail = [_input(f"tail{i}", Stage.ROW if i == 12 else Stage.FIXED) for i in range(16)]
-    return _finished("T", [*state, *lane, *tail], "lane15", "tail12", _compress(_compress(state, lane), tail)[0])
+    chained, _ = _compress(state, lane)
+    return _finished("T", [*state, *lane, *tail], "lane15", "tail12", *_compress(chained, tail))
 
 
 def short_graph(word: int) -> Graph:
     """Shape S with the varying word `word`. Inputs: state0..7, block0..15 (`word` - 1 is the row's digits)."""
     state = [_input(f"state{i}", Stage.ROW) for i in range(8)]
     block = [_input(f"block{i}", Stage.LANE if i == word else Stage.ROW) for i in range(16)]
-    return _finished(f"S{word}", [*state, *block], f"block{word}", f"block{word - 1}", _compress(state, block)[0])
+    return _finished(f"S{word}", [*state, *block], f"block{word}", f"block{word - 1}", *_compress(state, block))
 
 
 def evaluate(graph: Graph, inputs: Mapping[str, int]) -> int:
@@ -125,10 +128,11 @@ def evaluate(graph: Graph, inputs: Mapping[str, int]) -> int:
     return values[graph.digest]
 
 
-def _compress(state: Sequence[Word], block: Sequence[Word]) -> list[Word]:
-    """SHA-256's compression function (FIPS 180-4, 6.2.2)."""
+def _compress(state: Sequence[Word], block: Sequence[Word]) -> tuple[list[Word], list[tuple[Word, ...]]]:
+    """SHA-256's compression function (FIPS 180-4, 6.2.2); also the state's words before each round and at the end."""
     w = list(block)
     a, b, c, d, e, f, g, h = state
+    rounds: list[tuple[Word, ...]] = [(a, b, c, d, e, f, g, h)]
     for i in range(64):
         if i >= 16:
             s1 = _xor3(_rotate(w[i - 2], 17), _rotate(w[i - 2], 19), _shift(w[i - 2], 10))
@@ -140,7 +144,8 @@ def _compress(state: Sequence[Word], block: Sequence[Word]) -> list[Word]:
         )
         t2 = _add(_xor3(_rotate(a, 2), _rotate(a, 13), _rotate(a, 22)), _majority(a, b, c))
         a, b, c, d, e, f, g, h = _add(t2, t1), a, b, c, _add(d, t1), e, f, g
-    return [_add(x, y) for x, y in zip((a, b, c, d, e, f, g, h), state, strict=True)]
+        rounds.append((a, b, c, d, e, f, g, h))
+    return [_add(x, y) for x, y in zip((a, b, c, d, e, f, g, h), state, strict=True)], rounds
 
 
 def _input(name: str, stage: Stage) -> Node:
@@ -218,8 +223,16 @@ def _sum(terms: Sequence[Word]) -> Word:
     return functools.reduce(lambda x, y: _apply(Op.ADD, x, y), nodes)
 
 
-def _finished(shape: str, inputs: Sequence[Node], lane_digits: str, row_digits: str, digest: Word) -> Graph:
-    """Gather what the digest needs, and find what must be kept from the outer loops."""
+def _finished(
+    shape: str,
+    inputs: Sequence[Node],
+    lane_digits: str,
+    row_digits: str,
+    state: Sequence[Word],
+    rounds: Sequence[tuple[Word, ...]],
+) -> Graph:
+    """Gather what the digest's first word needs, and find what must be kept from the outer loops."""
+    digest = state[0]
     if not isinstance(digest, Node):
         raise TypeError("the digest depends on no input")
     nodes = _in_order(digest)
@@ -239,6 +252,7 @@ def _finished(shape: str, inputs: Sequence[Node], lane_digits: str, row_digits: 
         nodes,
         tuple(node for node in kept if node.stage is Stage.LANE),
         tuple(node for node in kept if node.stage is not Stage.LANE),
+        tuple(rounds),
     )
 
 

@@ -1,8 +1,8 @@
 """From LLVM assembly to machine code for this CPU, through llvmlite.
 
 `find_target` says for which instructions, `compile_kernel` makes the three functions of simd_ir.py callable. Only the
-code generator runs, no optimisation pass: the text is straight-line already, and LLVM's passes would double the time
-(0.13 to 0.4 s a shape, by vector width) for the same machine code.
+code generator runs, no optimisation pass and none that moves instructions: the text is in order already, and LLVM's
+passes would double the time (0.1 to 0.3 s a shape, by vector width) for the same machine code or a slower one.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class Target:
 
 
 #: Streams fill what one leaves idle, until registers run out. Measured on one core of Zen 5, Mh/s with 1, 2, 3, 4
-#: streams: AVX-512 T 112, 187, 226, 207 to 259, S 100, 162, 85, 84; AVX2 T 34, 51, 47, 44, S 34, 33, 24, 30; SSE2 T 16,
-#: 19, 17 and S 15, 7, 8 with 1, 2, 3. The loop of four in T fills the first-level cache of instructions, and how fast
-#: it runs changes with where it lies: three are the default.
-_AVX512, _AVX512_SHARED = VectorForm(lanes=16, streams=2, ternary=True), 3
+#: streams: AVX-512 T 115, 195, 258, 285, S 116, 178, 187; AVX2 T 33, 61, 65, S 39, 31; SSE2 T 16, 31, 30, S 18, 11.
+#: Three of S are 31 KB of code without a repeated part: one time in ten, by where it happens to lie, the caches of
+#: instructions do not hold it, and it runs at a third of the speed. Two are 20 KB, and always run alike.
+_AVX512, _AVX512_SHARED = VectorForm(lanes=16, streams=2, ternary=True), 4
 _AVX2, _AVX2_SHARED = VectorForm(lanes=8, streams=1, ternary=False), 2
 _SSE2, _SSE2_SHARED = VectorForm(lanes=4, streams=1, ternary=False), 2
 #: NEON, and whatever LLVM makes of four lanes elsewhere, are taken to be like SSE2.
@@ -226,7 +226,14 @@ def _machine(target: Target, *, jit: bool) -> llvm.TargetMachine:
     )
 
 
+#: LLVM's schedulers take each stream's instructions apart by models of other CPUs; order.py has put them in order. For
+#: the whole process, as LLVM's options are; nothing else in it has code generated that matters.
+_KEEP_ORDER = ("-pre-RA-sched=source", "-enable-misched=false", "-enable-post-misched=false")
+
+
 @cache
 def _initialize() -> None:
+    for option in _KEEP_ORDER:
+        llvm.set_option("cpu_fallback", option)
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()

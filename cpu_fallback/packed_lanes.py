@@ -2,13 +2,13 @@
 
 A lane of T is a chaining value and the rows are the same for all, so a kernel does not mind whose lanes it hashes::
 
-    vector      | search 0 | search 1 | search 2 | .. | search 47 |      one lane each: 10**4 of its counters
+    vector      | search 0 | search 1 | search 2 | .. | search 63 |      one lane each: 10**4 of its counters
     row 0000    ->  hash      hash       hash              hash
     row 0001    ->   ..
     row 1023    ->   ..      then drop the searches that have a hit, move the others together, and go on
 
 Searches of three zeros have 3 lanes in range, of two zeros a fifth of one: alone they would leave most of a vector's
-48 lanes (AVX-512, three streams) idle. When searches are few, each gets several of its lanes.
+64 lanes (AVX-512, four streams) idle. When searches are few, each gets several of its lanes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hashfleet.errors import InvalidInput
 from hashfleet.message import BLOCK_BYTES, LOW_DIGITS, SharedTemplate
 
 _ROWS: int = 10**LOW_DIGITS
-#: Groups of lanes that are hashed side by side: 768 searches with AVX-512.
+#: Groups of lanes that are hashed side by side: 1,024 searches with AVX-512.
 _MOST_GROUPS = 16
 #: Rows between two looks at the hits are a quarter of what a hit takes on average: 12 % are hashed behind a hit. They
 #: are so few at least that a call is worth making, and so many at most that a call takes 8 ms (AVX-512).

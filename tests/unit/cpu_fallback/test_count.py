@@ -1,4 +1,4 @@
-"""The instructions of the compiled inner loop are counted rightly, and are what the graph needs."""
+"""The instructions of a hash are counted rightly, and are what the graph needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cpu_fallback.count import Kind, count_instructions, inner_loop, kind_of
+from cpu_fallback.count import Block, Kind, count_instructions, hashing_blocks, kind_of
 from cpu_fallback.graph import Stage, shared_graph
 from cpu_fallback.jit import portable_target
 
@@ -41,12 +41,18 @@ def test_an_instruction_is_of_the_kind_that_does_its_work(mnemonic: str, kind: K
     assert kind_of(mnemonic) is kind
 
 
-def test_the_inner_loop_is_the_longest_block_of_search() -> None:
-    lanes = "lanes:\n\tnop\n\tnop\n\tnop\n\tnop\n\t.cfi_endproc\n"
-    loop = ".LBB2_1: # loop\n\tvpaddd %zmm0, %zmm1, %zmm1 # sum\n\t.p2align 4\n\tjne .LBB2_1\n"
-    text = f"{lanes}search:\n\tnop\n{loop}.LBB2_2:\n\tretq\n\t.cfi_endproc\n"
+def test_hashing_blocks_are_those_of_search_that_rotate() -> None:
+    lanes = "lanes:\n\tvprord $7, %zmm0, %zmm0\n\t.cfi_endproc\n"
+    first = ".LBB2_1: # hash\n\tvprord $2, %zmm0, %zmm0 # sum\n\t.p2align 4\n"
+    loop = ".LBB2_2: # rounds\n\tvpsrld $7, %zmm1, %zmm1\n\tjb .LBB2_2\n"
+    rest = "\tvprord $9, %zmm2, %zmm2\n\tjne .LBB2_3\n"
+    text = f"{lanes}search:\n\tnop\n{first}{loop}{rest}.LBB2_3:\n\tretq\n\t.cfi_endproc\n"
 
-    assert inner_loop(text) == ["vpaddd %zmm0, %zmm1, %zmm1", "jne .LBB2_1"]
+    assert hashing_blocks(text) == [
+        Block(("vprord $2, %zmm0, %zmm0",), repeats=False),
+        Block(("vpsrld $7, %zmm1, %zmm1", "jb .LBB2_2"), repeats=True),
+        Block(("vprord $9, %zmm2, %zmm2", "jne .LBB2_3"), repeats=False),
+    ]
 
 
 def test_avx512_needs_one_instruction_for_each_operation_of_the_graph() -> None:

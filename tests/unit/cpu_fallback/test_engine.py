@@ -106,7 +106,7 @@ def test_shares_cover_a_batch_without_gap_and_long_ones_end_at_whole_groups(
 
     assert (edges[0], edges[-1], len(edges)) == (start, start + count, shares + 1)
     assert all(low < high for low, high in pairwise(edges))
-    assert count < 480_000 * shares or all(edge % 480_000 == 0 for edge in edges[1:-1])
+    assert count < 640_000 * shares or all(edge % 640_000 == 0 for edge in edges[1:-1])
 
 
 def test_a_shape_without_a_kernel_does_not_get_the_batches_of_one_with(engine: CpuEngine) -> None:
