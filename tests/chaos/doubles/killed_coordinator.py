@@ -191,22 +191,22 @@ class FatefulStore:
 
     def __init__(self, store: SqlStore, parent: Parent) -> None:
         self._store, self._parent = store, parent
-        self.calls = 0
+        #: Calls so far, and calls that are not answered yet.
+        self.calls = self.under_way = 0
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
-        if name not in ("save_jobs", "add_attempt", "update_attempt", "keyed_requests", "attempts_of"):
-            return found
+        writes = name in ("save_jobs", "add_attempt", "update_attempt")
 
         async def call(*arguments: Any) -> Any:
-            writes = name in ("save_jobs", "add_attempt", "update_attempt")
-            if writes:
-                self._parent.point(f"before {name}")
             self.calls += 1
+            self.under_way += 1
             try:
+                if writes:
+                    self._parent.point(f"before {name}")
                 return await found(*arguments)
             finally:
-                self.calls += 1
+                self.under_way -= 1
                 if writes:
                     self._parent.point(f"after {name}")
 
@@ -232,9 +232,9 @@ class ParentChain:
         for _ in range(MOST_BLOCKS):
             turns = seen = 0
             while turns < QUIET_TURNS:
-                await asyncio.sleep(0 if self._store.calls % 2 == 0 else 0.0005)
-                turns = turns + 1 if self._store.calls == seen and seen % 2 == 0 else 0
-                seen = self._store.calls
+                await asyncio.sleep(0.0005 if self._store.under_way else 0)
+                quiet = self._store.calls == seen and not self._store.under_way
+                turns, seen = turns + 1 if quiet else 0, self._store.calls
             yield self._parent.ask("commit")
         raise RuntimeError("the jobs do not end")
 
