@@ -7,15 +7,16 @@ import hashlib
 
 import pytest
 
+from coordinator.api.messages import job_message
 from coordinator.core.job import JobState, TransactionState
 from coordinator.store.protocol import JobFilter
 from hashfleet.action import Action
 from hashfleet.errors import JobFinal, JobNotFound
-from hashfleet.job_request import JobRequest, Priority
+from hashfleet.job_request import JobRequest, Mode, Priority
 from hashfleet.message import NonceSpace
 from hashfleet.rpc.hashfleet.v1 import worker_service_pb2 as pb
 
-from .conftest import Coordinator
+from .conftest import START, Coordinator
 
 
 def request(object_id: str = "5-1", **more: object) -> JobRequest:
@@ -55,6 +56,20 @@ async def test_a_hit_becomes_an_included_transaction(coordinator: Coordinator) -
     assert job.transaction is not None
     assert (job.transaction.state, job.transaction.height) == (TransactionState.INCLUDED, 1191)
     assert coordinator.chain.sent == [job.transaction.hash]
+
+
+async def test_a_proof_that_is_to_be_returned_is_told_and_never_sent(coordinator: Coordinator) -> None:
+    view, _ = await coordinator.service.submit(request(mode=Mode.RETURN_PROOF))
+    async with coordinator.worker() as worker:
+        lease = (await worker.hear("lease")).lease
+        nonce = solve(lease)
+        await worker.say(hit=pb.Hit(lease_id=lease.lease_id, job_id=lease.job_id, nonce=nonce))
+        await until(coordinator, view.job.job_id, JobState.COMPLETED)
+    done = job_message(await coordinator.service.job(view.job.job_id))
+    assert done.proof.nonce == nonce
+    assert done.proof.valid_from_height <= START
+    assert not done.HasField("transaction")
+    assert coordinator.chain.sent == []
 
 
 async def test_a_submission_is_answered_only_when_it_is_stored(coordinator: Coordinator) -> None:
