@@ -6,9 +6,6 @@ launches are queued at any time, so that the device goes on while the host looks
     search         | launch | launch |            in order; each takes BATCH_SECONDS / launches in flight
     search_many    | lanes of many searches |     one launch hashes a piece of each; those without a hit come again
 
-A kernel does not mind whose lanes it hashes, for all its threads go through the same tails. So small searches whose
-messages have the same length share launches, hundreds at a time.
-
 Each rule stands here once: batches and their size, the hit buffer that runs over, time limits, what a closed search
 waits for, and that a failed engine stays failed. `GpuEngine` leaves to a back end only what a driver has a name for.
 """
@@ -31,12 +28,12 @@ from gpu_worker.hit_buffer import MAX_LAUNCH, all_hits, largest_launch
 from gpu_worker.kernel_parameters import blocks_to_hash, kernel_parameters
 from gpu_worker.kernel_source import ENTRY_POINTS, LANE_KERNELS
 from gpu_worker.lanes import LaneProgram, Words, lane_columns, lane_program, lane_stretch
+from gpu_worker.small_searches import MOST_COLUMNS, Piece, Small, Waiting, told_apart
 from hashfleet.batches import BATCH_SECONDS, BatchSize, check_search, search_each
 from hashfleet.difficulty import expected_hashes
 from hashfleet.engine import Batch, DeviceInfo, Found, Search
 from hashfleet.errors import EngineError
 from hashfleet.message import NonceSpace
-from hashfleet.proof import verify
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +41,6 @@ logger = logging.getLogger(__name__)
 FIRST_READ = 63
 #: Tables of shape T kept on the device, 2 MB each: one per message length.
 _TABLES_KEPT = 8
-#: Lanes of small searches in one launch: 1.6 MB of parameters.
-MOST_COLUMNS = 2**14
-#: Tails of a lane, in the shape that has the fewest.
-_FEWEST_TAILS = 1_000
 #: A small search is given half the hashes that a hit takes on average at a time, so that it makes 1.3 times these in
 #: all; but as many as a device does while the host sees to one search in one launch (20 us, a 1,250th of a launch), and
 #: at most four times those of a hit, with which 98 of 100 searches end.
@@ -125,54 +118,6 @@ class Flight:
     event: Handle
     start: int
     count: int
-
-
-@dataclass(slots=True)
-class _Small:
-    """One of many searches, and how far it is."""
-
-    index: int
-    search: Search
-    program: LaneProgram
-    #: Nonces to hash in one launch.
-    size: int
-    #: Everything before this counter is searched.
-    at: int
-
-    @property
-    def end(self) -> int:
-        return self.search.start + self.search.count
-
-    def next_piece(self) -> _Piece:
-        tails = len(self.program.table)
-        lane, tail = divmod(self.at, tails)
-        if tail or self.size < tails:
-            return _Piece(self, lane, 1, tail, min(tail + self.size, tails))
-        return _Piece(self, lane, -(-min(self.size, self.end - self.at) // tails), 0, tails)
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """What a launch hashes of a search: some tails of one lane, or whole lanes."""
-
-    small: _Small
-    first_lane: int
-    lanes: int
-    first_tail: int
-    end_tail: int
-
-    @property
-    def together(self) -> tuple[object, ...]:
-        """Pieces for which this is the same may share a launch."""
-        return (*self.small.program.table_key, self.first_tail, self.end_tail)
-
-    @property
-    def hashes(self) -> int:
-        return self.lanes * (self.end_tail - self.first_tail)
-
-    @property
-    def expected_hits(self) -> float:
-        return self.hashes / expected_hashes(self.small.search.zeros)
 
 
 class GpuEngine(ABC):
@@ -315,7 +260,7 @@ class GpuEngine(ABC):
         units = tails * threads.width * threads.lane_group, tails * threads.width
         most = largest_launch(program.tested_zeros, self._capacity)
         return _Task(
-            self._sizes[program.kernel], launch, units, most, lambda counter: _is_hit(program, space, counter, zeros)
+            self._sizes[program.kernel], launch, units, most, lambda counter: program.is_hit(space, counter, zeros)
         )
 
     def _lane_launch(
@@ -406,8 +351,7 @@ class GpuEngine(ABC):
     # --- many searches
 
     def _many(self, searches: Sequence[Search]) -> Generator[Found]:
-        # Pieces by what lets them share a launch, and how many of them share one.
-        waiting: dict[tuple[object, ...], deque[_Piece]] = {}
+        waiting = Waiting()
         most = max(_FEWEST_TOGETHER, -(-len(searches) // self._in_flight))
         alone: list[tuple[int, Search]] = []
         # The same for all searches of a kernel and difficulty as long as this lasts, so that they stay together.
@@ -417,25 +361,25 @@ class GpuEngine(ABC):
             if program is not None:
                 kind = program.kernel, search.zeros
                 if kind not in sizes:
-                    sizes[kind] = self._piece_size(*kind)
+                    sizes[kind] = self._piece_size(program, search.zeros)
                 if sizes[kind]:
-                    _queue(waiting, _Small(index, search, program, sizes[kind], search.start))
+                    waiting.add(Small(index, search, program, sizes[kind], search.start))
                     continue
             alone.append((index, search))
-        in_flight: deque[tuple[_Task, list[_Piece], Flight]] = deque()
+        in_flight: deque[tuple[_Task, list[Piece], Flight]] = deque()
         try:
             while waiting or in_flight:
                 while waiting and len(in_flight) < self._in_flight:
-                    pieces = self._next_together(waiting, most)
+                    pieces = waiting.take(most, self._sizes[waiting.next_kernel()].nonces, self._capacity / 2)
                     task, nonces = self._together_task(pieces)
                     in_flight.append((task, pieces, self._launched(task, 0, nonces)))
                 task, pieces, flight = in_flight[0]
                 hits = self._landed(task, flight)
                 in_flight.popleft()
                 task.size.learn(sum(piece.hashes for piece in pieces), self._timed(flight))
-                for small, found in _told_apart(pieces, hits):
+                for small, found in told_apart(pieces, hits):
                     if found.hit is None and small.at < small.end:
-                        _queue(waiting, small)
+                        waiting.add(small)
                     yield found
         finally:
             self._drain(deque(flight for _, _, flight in in_flight))
@@ -443,30 +387,14 @@ class GpuEngine(ABC):
             for found in search_each(self, [search]):
                 yield dataclasses.replace(found, index=index)
 
-    def _piece_size(self, kernel: str, zeros: int) -> int:
+    def _piece_size(self, program: LaneProgram, zeros: int) -> int:
         """Nonces of a search in one launch; 0 if that is too much to share one."""
-        full = max(self._sizes[kernel].nonces, self._first_batch)
+        full = max(self._sizes[program.kernel].nonces, self._first_batch)
         expected = expected_hashes(zeros)
         size = min(max(expected // 2, full // _HOST_SHARE), _EXPECTATIONS * expected)
-        return size if size <= min(full // 4, MOST_COLUMNS * _FEWEST_TAILS) else 0
+        return size if size <= min(full // 4, MOST_COLUMNS * len(program.table)) else 0
 
-    def _next_together(self, waiting: dict[tuple[object, ...], deque[_Piece]], most: int) -> list[_Piece]:
-        """Take pieces that share a launch from those that wait: of the kind of which there are most."""
-        kind = max(waiting, key=lambda kind: len(waiting[kind]))
-        queue = waiting[kind]
-        nonces = self._sizes[queue[0].small.program.kernel].nonces
-        pieces = [queue.popleft()]
-        lanes, hashes, hits = pieces[0].lanes, pieces[0].hashes, pieces[0].expected_hits
-        while queue and len(pieces) < most:
-            lanes, hashes, hits = lanes + queue[0].lanes, hashes + queue[0].hashes, hits + queue[0].expected_hits
-            if lanes > MOST_COLUMNS or hashes > nonces or 2 * hits > self._capacity:
-                break
-            pieces.append(queue.popleft())
-        if not queue:
-            del waiting[kind]
-        return pieces
-
-    def _together_task(self, pieces: Sequence[_Piece]) -> tuple[_Task, int]:
+    def _together_task(self, pieces: Sequence[Piece]) -> tuple[_Task, int]:
         """The launch of these pieces, whose nonces are counted lane after lane; and how many there are."""
         program = pieces[0].small.program
         columns = lane_columns(
@@ -503,38 +431,6 @@ class GpuEngine(ABC):
         except EngineError as error:
             self._failure = str(error)
             raise
-
-
-def _queue(waiting: dict[tuple[object, ...], deque[_Piece]], small: _Small) -> None:
-    piece = small.next_piece()
-    waiting.setdefault(piece.together, deque()).append(piece)
-
-
-def _told_apart(pieces: Sequence[_Piece], hits: Sequence[int]) -> Iterator[tuple[_Small, Found]]:
-    """What a launch of these pieces found of each search, which is brought on by that."""
-    at = base = 0
-    for piece in pieces:
-        small, tails = piece.small, len(piece.small.program.table)
-        end = base + piece.lanes * tails
-        first_hit = None
-        while at < len(hits) and hits[at] < end:
-            counter = piece.first_lane * tails + hits[at] - base
-            if (
-                first_hit is None
-                and counter < small.end
-                and _is_hit(small.program, small.search.space, counter, small.search.zeros)
-            ):
-                first_hit = counter
-            at += 1
-        base = end
-        searched = (piece.first_lane + piece.lanes - 1) * tails + piece.end_tail
-        small.at = min(searched, small.end) if first_hit is None else first_hit + 1
-        yield small, Found(small.index, small.at - small.search.start, first_hit)
-
-
-def _is_hit(program: LaneProgram, space: NonceSpace, counter: int, zeros: int) -> bool:
-    """Is what the kernel reports for that counter a hit?"""
-    return program.tested_zeros == zeros or verify(space.prefix, space.nonce(counter)).zeros >= zeros
 
 
 def first_line(error: Exception) -> str:

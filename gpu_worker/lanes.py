@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gpu_worker.kernel_parameters import digest_masks
 from hashfleet.message import LOW_DIGITS, ROUND_CONSTANTS, NonceSpace
+from hashfleet.proof import verify
 
 #: Zeros that the kernels test at most: the digest's first word. hashlib tests the rest, of one nonce in 2**32.
 _TESTED_ZEROS = 8
@@ -71,6 +72,10 @@ class LaneProgram:
     def table_key(self) -> tuple[str, bytes]:
         """Equal for equal tables: those of one kernel differ in their first row if they differ at all."""
         return self.kernel, self.table[0].tobytes()
+
+    def is_hit(self, space: NonceSpace, counter: int, zeros: int) -> bool:
+        """Whether what the kernel reports for a counter of that space has the zeros that the search asked for."""
+        return self.tested_zeros == zeros or verify(space.prefix, space.nonce(counter)).zeros >= zeros
 
 
 def lane_program(space: NonceSpace, zeros: int) -> LaneProgram | None:

@@ -28,6 +28,7 @@ from gpu_worker import cuda_engine, gpu_engine, lanes
 from gpu_worker.cuda_engine import IN_FLIGHT, MULTIPLIED_OF_FOUR, CudaEngine
 from gpu_worker.discovery import find_devices, open_engine
 from gpu_worker.kernel_source import ENTRY_POINTS, LANE_KERNELS, cuda_source
+from gpu_worker.small_searches import Piece
 from hashfleet.engine import EngineKind, Found, Search
 from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
 from hashfleet.message import NonceSpace, lay_out
@@ -523,7 +524,7 @@ def test_closing_many_small_searches_waits_for_the_launches_in_flight(gpu: HostG
 def test_no_small_search_loses_its_hit_when_the_hit_buffer_runs_over(
     gpu: HostGpu, monkeypatch: pytest.MonkeyPatch, capacity: int
 ) -> None:
-    monkeypatch.setattr(gpu_engine._Piece, "expected_hits", 0.0)  # as if hits were rare: all go together
+    monkeypatch.setattr(Piece, "expected_hits", 0.0)  # as if hits were rare: all go together
     searches = alike(40)
     hits = {found.index: found.hit for found in CudaEngine(0, hit_capacity=capacity).search_many(searches)}
 
