@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,9 +22,9 @@ from coordinator.core.autopilot import Claim, Failure, actions_to_ask_for, choos
 from coordinator.core.job import Job, JobState
 from coordinator.core.view import JobView
 from coordinator.store.protocol import JobFilter, Store, StoreDamaged, StoredRule
-from hashfleet.action import FLEET_TYPE, Action
+from hashfleet.action import FLEET_TYPE, Action, Work
 from hashfleet.autopilot_rule import MAX_RULES, AutopilotRule
-from hashfleet.errors import HashfleetError, InvalidInput, KeyProblem, WorkGone
+from hashfleet.errors import HashfleetError, InvalidInput, KeyProblem, WorkGone, WorkPaused
 from hashfleet.job_request import JobRequest, Mode
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,10 @@ LOOKS_PER_BLOCK: Final = 16
 LOOKS_AT_ONCE: Final = 4
 #: Jobs asked for at the same time at most: what the service stores in one transaction.
 ASKED_AT_ONCE: Final = 256
+#: Returned proofs of a player whose puzzles are looked up at one look at most.
+PROOFS_CHECKED: Final = 32
+#: Returned proofs of a player that are remembered.
+PROOFS_KEPT: Final = 1000
 #: Works held back that a status tells one by one.
 TOLD: Final = 20
 #: Finished jobs of a player, newest first, that are read to know what failed before a restart.
@@ -91,6 +95,8 @@ class _Player:
     #: Claims of his unfinished jobs, and the job of each.
     active: dict[Claim, str] = field(default_factory=dict)
     failures: dict[Claim, Failure] = field(default_factory=dict)
+    #: Puzzles whose proof was returned to be submitted by somebody else.
+    proven: dict[Claim, Work] = field(default_factory=dict)
     #: His jobs have been read from the store; until then `changed` is kept, to be applied after them.
     loaded: bool = False
     changed: list[Job] | None = None
@@ -299,9 +305,10 @@ class Autopilot:
         outstanding = dict.fromkeys(await self._chain.outstanding_work(player.rule.player_id))
         active |= player.active.keys()
         await self._check_rights(player, actions_to_ask_for(player.rule, outstanding, active), height)
+        proven = await self._check_proven(player, outstanding, active)
         now = self._clock()
         active |= player.active.keys()
-        choice = choose(player.rule, outstanding, active, player.failures, player.refusals.keys(), now)
+        choice = choose(player.rule, outstanding, active, player.failures, player.refusals.keys(), now, proven)
         player.objects = self._known_objects(player, outstanding)
         player.outstanding, player.queued, player.held = len(outstanding), choice.queued, choice.held
         player.failures = {
@@ -313,11 +320,34 @@ class Autopilot:
         for start in range(0, len(choice.requests), ASKED_AT_ONCE):
             await self._ask(player, choice.requests[start : start + ASKED_AT_ONCE])
 
+    async def _check_proven(
+        self, player: _Player, outstanding: Collection[Claim], active: Collection[Claim]
+    ) -> set[Claim]:
+        """Works whose proof was returned and whose puzzle is still the same, as far as is known."""
+        if player.rule.mode is not Mode.RETURN_PROOF:
+            return set()
+        open_now = [claim for claim in player.proven if claim in outstanding and claim not in active]
+        for claim in open_now[:PROOFS_CHECKED]:
+            work = player.proven.pop(claim)
+            try:
+                posed = (await self._chain.read_work(*claim)).work
+            except (WorkGone, WorkPaused):
+                posed = work  # not open any more since it was listed
+            except HashfleetError:
+                player.proven[claim] = work
+                raise
+            if posed.prefix == work.prefix:
+                player.proven[claim] = work  # at the end: those that were not checked come first the next time
+        while len(player.proven) > PROOFS_KEPT:
+            del player.proven[next(iter(player.proven))]
+        return set(player.proven)
+
     async def _load(self, player: _Player) -> None:
         """Read the player's jobs; those that change meanwhile are noted after them."""
         player_id = player.rule.player_id
         player.active.clear()
         player.failures.clear()
+        player.proven.clear()
         player.changed = []
         unfinished = await self._all_unfinished(player_id)
         over = await self._store.list_jobs(JobFilter(_FINAL, player_id), _HISTORY, None)
@@ -325,7 +355,8 @@ class Autopilot:
         # What ended while this was read may be in all three.
         ended = {job.job_id for job in over}
         for job in reversed(over):
-            if job.updated_at > player.set_at:  # what failed before the rule was set holds nothing back
+            # What failed before the rule was set holds nothing back; what was proven before is proven.
+            if job.updated_at > player.set_at or job.state is JobState.COMPLETED:
                 _note(player, job)
         for job in [*unfinished, *changed]:
             if job.job_id not in ended:
@@ -415,6 +446,8 @@ def _note(player: _Player, job: Job) -> None:
         return
     if player.active.get(claim) == job.job_id:
         del player.active[claim]
+    if job.state is JobState.COMPLETED and job.request.mode is Mode.RETURN_PROOF and job.work is not None:
+        player.proven[claim] = job.work
     failure = failure_after(job, player.failures.get(claim))
     if failure is None:
         player.failures.pop(claim, None)

@@ -3,6 +3,7 @@
 A work is asked for unless
 
 * it has an unfinished job, whoever asked for that,
+* the rule wants proofs returned, and the proof of this very puzzle was returned before,
 * the rule does not name its action, or the signing key may not do it,
 * a job of it failed or was cancelled lately: it is held back, twice as long with each failure in a row,
 * the player has as many unfinished jobs as the rule allows.
@@ -77,18 +78,20 @@ def choose(
     failures: Mapping[Claim, Failure],
     refused: Collection[Action],
     now: float,
+    proven: Collection[Claim] = (),
 ) -> Choice:
     """What to ask for now.
 
     `outstanding` is what the chain says the player could complete; `active` are the claims of his unfinished jobs,
-    `failures` what became of earlier ones, `refused` the actions that the signing key may not do for him.
+    `failures` what became of earlier ones, `refused` the actions that the signing key may not do for him, `proven`
+    the works whose proof was returned and waits to be submitted by somebody else.
     """
     if not rule.enabled:
         return Choice(())
     wanted: list[Claim] = []
     held: list[Claim] = []
     for claim in dict.fromkeys(outstanding):
-        if claim[0] not in rule.actions or claim[0] in refused or claim in active:
+        if claim[0] not in rule.actions or claim[0] in refused or claim in active or claim in proven:
             continue
         failure = failures.get(claim)
         if failure is not None and now < failure.until:

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from coordinator.autopilot import Autopilot, RuleView
-from coordinator.chain.client import Block
+from coordinator.chain.client import Block, WorkReading
 from coordinator.core.autopilot import Claim
 from coordinator.core.job import Job, JobState
 from coordinator.core.view import JobView
 from coordinator.store.protocol import Store
 from coordinator.store.sql import open_store
-from hashfleet.action import Action
+from hashfleet.action import Action, Work
 from hashfleet.errors import HashfleetError
 from hashfleet.job_request import JobRequest
 
@@ -33,6 +33,8 @@ class ListedChain:
     trouble: HashfleetError | None = None
     #: What the key may not do.
     forbidden: dict[Action, HashfleetError] = field(default_factory=dict)
+    #: Of every puzzle.
+    anchor: int = 50
     #: Players asked about, in order, and rights asked about.
     asked: list[str] = field(default_factory=list)
     rights: list[tuple[str, Action, str]] = field(default_factory=list)
@@ -45,6 +47,9 @@ class ListedChain:
         if self.trouble is not None:
             raise self.trouble
         return list(self.works.get(player_id, ()))
+
+    async def read_work(self, action: Action, object_id: str) -> WorkReading:
+        return WorkReading(Work(action, object_id, self.anchor, 700), frozenset({object_id}))
 
     async def check_signer(self, address: str, action: Action, object_id: str) -> None:
         self.rights.append((address, action, object_id))
@@ -61,6 +66,8 @@ class Desk:
     jobs: dict[str, Job] = field(default_factory=dict)
     asked: list[JobRequest] = field(default_factory=list)
     now: float = 1000.0
+    #: Of the puzzle of every job that ends.
+    anchor: int = 50
     _landed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def submit_all(self, requests: Sequence[JobRequest]) -> list[tuple[JobView, bool] | HashfleetError]:
@@ -91,7 +98,8 @@ class Desk:
     async def end(self, action: Action, object_id: str, state: JobState, error: str | None = None) -> None:
         job = self.unfinished(action, object_id)
         assert job is not None
-        ended = replace(job, state=state, updated_at=self.now, completed_at=self.now, error=error)
+        work = Work(action, object_id, self.anchor, 700)
+        ended = replace(job, state=state, updated_at=self.now, completed_at=self.now, error=error, work=work)
         await self.put(ended)
 
     async def asked_for(self, count: int) -> list[JobRequest]:

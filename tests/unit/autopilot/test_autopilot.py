@@ -197,6 +197,27 @@ async def test_a_proof_that_is_returned_needs_no_right_to_sign(cockpit: Cockpit)
     assert cockpit.chain.rights == []
 
 
+async def test_a_returned_proof_is_not_asked_for_again_until_the_puzzle_is_another(tmp_path: Path) -> None:
+    chain = ListedChain({"1-11": [(MINE, "5-2")]})
+    chain.answers.set()
+    async with opened(tmp_path / "jobs.db", chain) as cockpit:
+        cockpit.block()
+        await cockpit.pilot.set_rule(AutopilotRule("1-11", mode=Mode.RETURN_PROOF))
+        await cockpit.desk.asked_for(1)
+        await cockpit.settled()
+        await cockpit.desk.end(MINE, "5-2", JobState.COMPLETED)
+        cockpit.block("5-2")
+        await cockpit.settled()
+        assert len(cockpit.desk.asked) == 1
+    async with opened(tmp_path / "jobs.db", chain) as cockpit:
+        cockpit.block()
+        await cockpit.settled()
+        assert cockpit.desk.asked == []
+        chain.anchor = 90
+        cockpit.block("5-2")
+        await cockpit.desk.asked_for(1)
+
+
 async def test_a_look_that_failed_is_told_and_taken_again_in_later_blocks(cockpit: Cockpit) -> None:
     cockpit.chain.works = {"1-11": [(MINE, "5-2")]}
     cockpit.chain.trouble = ChainUnavailable("no node answers")

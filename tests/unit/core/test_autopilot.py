@@ -141,6 +141,12 @@ def test_where_jobs_are_limited_raids_go_first_and_mining_last() -> None:
     assert choice.queued == 2
 
 
+def test_a_proof_that_was_returned_is_not_asked_for_again() -> None:
+    outstanding: list[Claim] = [(MINE, "5-2"), (BUILD, "5-10")]
+    choice = choose(RULE, outstanding, (), {}, (), NOW, proven=[(MINE, "5-2")])
+    assert [(r.action, r.object_id) for r in choice.requests] == [(BUILD, "5-10")]
+
+
 def test_a_right_is_checked_by_one_object_of_each_action_that_would_be_asked_for() -> None:
     outstanding: list[Claim] = [(MINE, "5-2"), (MINE, "5-4"), (BUILD, "5-10"), (RAID, "9-11")]
     rule = AutopilotRule("1-11", frozenset({MINE, BUILD}))
