@@ -6,6 +6,7 @@ This is the only module that users import from; what stands below it may move.
 from typing import TYPE_CHECKING
 
 from hashfleet.action import Action, Work
+from hashfleet.autopilot_rule import AutopilotRule
 from hashfleet.errors import (
     CoordinatorError,
     CoordinatorUnavailable,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Action",
+    "AutopilotRule",
     "CoordinatorError",
     "CoordinatorUnavailable",
     "FleetClient",
