@@ -251,8 +251,8 @@ class Autopilot:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                if self._height is None:
-                    continue
+                if self._height is None or not self._looks_left:
+                    continue  # the next block brings more
                 for player in self._due(self._height):
                     self._looks_left -= 1
                     player.looking = True
