@@ -17,7 +17,7 @@ from hashfleet.client import action_of, priority_name, start_mode_name, state_na
 from hashfleet.rpc.hashfleet.v1 import job_pb2
 
 #: Columns of a table that goes into a pipe or a file; a terminal has its own width.
-_PIPE_WIDTH = 200
+_PIPE_WIDTH = 240
 
 
 def open_console(stderr: bool = False) -> Console:
