@@ -50,7 +50,14 @@ from coordinator.core.job import Job
 from coordinator.core.leasing import end_lease, fill_devices, progress_lease
 from coordinator.core.order import let_age
 from coordinator.core.outcomes import complete, give_up, hash_again, hold, note_transaction
-from coordinator.core.planning import REPLAN_AT_ONCE, REPLAN_SLICE, replan, review_due
+from coordinator.core.planning import (
+    REPLAN_AT_ONCE,
+    REPLAN_SLICE,
+    REVIEW_SLICE,
+    REVIEWS_AT_ONCE,
+    replan,
+    review_due,
+)
 from coordinator.core.reading import ask_about_missed, read_next
 from coordinator.core.requests import accept, cancel, prioritise, restore
 from coordinator.core.state import Outbox, State
@@ -75,7 +82,7 @@ class Machine:
             worker.last_heard = event.now
         handler(state, out, event)
         if not isinstance(event, NothingToGrant) or state.reviews:
-            review_due(state, out)
+            review_due(state, out, REVIEW_SLICE if isinstance(event, BlockCommitted | Ticked) else REVIEWS_AT_ONCE)
             read_next(state, out)
             fill_devices(state, out, event.now)
         return out

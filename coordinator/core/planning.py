@@ -17,8 +17,8 @@ from coordinator.core.state import Circumstances, Entry, Outbox, State
 from hashfleet.action import Action, Work
 from hashfleet.job_request import Mode
 
-#: Jobs decided anew in one event at most, so that an event stays short (about 20 ms).
-REVIEW_SLICE = 1_000
+#: Jobs decided anew with one block or tick at most (about 30 ms), and with any other event, which others wait behind.
+REVIEW_SLICE, REVIEWS_AT_ONCE = 1_000, 100
 #: Start heights recomputed with one tick or block, and when a worker joins.
 REPLAN_SLICE, REPLAN_AT_ONCE = 2_000, 50
 #: The rate and the pace of blocks have changed if by this factor, the number of rivals if by that.
@@ -206,9 +206,8 @@ def _key(action: Action, object_id: str) -> tuple[str, str]:
 # ---- slices of work ------------------------------------------------------------------------------------------------
 
 
-def review_due(state: State, out: Outbox) -> None:
-    """Decide anew what has come due; what one event leaves over, the next takes up."""
-    room = REVIEW_SLICE
+def review_due(state: State, out: Outbox, room: int) -> None:
+    """Decide anew what has come due, `room` jobs at most; what one event leaves over, the next takes up."""
     height = state.head.height if state.head is not None else -1
     while room and state.agenda and state.agenda[0][0] <= height:
         due, job_id = heapq.heappop(state.agenda)
