@@ -1,0 +1,46 @@
+"""What the service asks of whoever gets proofs into the chain.
+
+Two ways stand behind it: lanes, which sign with keys of our own, and the outbox of a guild stack, whose agent signs.
+What becomes of a proof is told by the outcomes of `coordinator.submission.outcome`, to the callback that each way is
+made with.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from coordinator.submission.outcome import Submission
+from hashfleet.action import Action
+
+
+class Submitter(Protocol):
+    """Gets proofs into the chain: `recover`, then `run`; used from one event loop."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses that it signs with, first choice first; empty if it has none of its own."""
+        ...
+
+    async def choose_signer(self, action: Action, object_id: str) -> str:
+        """The address that is to sign for this work; empty if somebody else signs who does not tell it.
+
+        Asked before anything is hashed. Raises KeyProblem if nobody may sign for it, and ChainError: WorkGone if there
+        is no such object, ChainUnavailable if that cannot be found out now.
+        """
+        ...
+
+    async def recover(self) -> None:
+        """Take up the live attempts of the ledger. May be called again. Raises StoreError, ChainUnavailable."""
+        ...
+
+    def submit(self, submission: Submission) -> None:
+        """Queue a proof. A claim that is on its way already goes on as it is."""
+        ...
+
+    def block_seen(self, height: int) -> None:
+        """A block of this height is committed."""
+        ...
+
+    async def run(self) -> None:
+        """Work until cancelled. What fails is tried again with a later block; raises StoreDamaged."""
+        ...
