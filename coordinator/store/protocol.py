@@ -103,6 +103,14 @@ class Store(Protocol):
         """Replace the stored attempt of the same ledger_id."""
         ...
 
+    async def add_attempts(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """Store new attempts, all or none, and return them with their ledger_ids. Raises LiveAttemptExists."""
+        ...
+
+    async def update_attempts(self, attempts: Sequence[Attempt]) -> None:
+        """Replace the stored attempts of the same ledger_ids, all or none."""
+        ...
+
     async def live_attempts(self) -> list[Attempt]:
         """Attempts that may still land, oldest first."""
         ...

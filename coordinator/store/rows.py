@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping
 from coordinator.core.job import FoundProof, Job, JobState, Transaction, TransactionState
 from coordinator.store.protocol import KeyedRequest
 from coordinator.store.schema import storable
-from coordinator.submission.attempt import Attempt, AttemptState
+from coordinator.submission.attempt import Attempt, AttemptState, RejectionCause
 from hashfleet.action import Action, Work
 from hashfleet.job_request import JobRequest, Mode, Priority, StartMode
 from hashfleet.proof import Proof
@@ -53,6 +53,7 @@ def job_values(job: Job) -> tuple[object, ...]:
         job.completed_at,
         *_request_values(job.request),
         *((work.action.value, work.object_id, work.anchor, work.range, work.target_id) if work else _ABSENT),
+        job.signer,
         job.start_height,
         str(job.hashes),
         job.hash_seconds,
@@ -75,6 +76,7 @@ def job_of(row: RowMapping) -> Job:
         updated_at=row["updated_at"],
         completed_at=row["completed_at"],
         work=_work_of(row),
+        signer=row["signer"],
         start_height=row["start_height"],
         hashes=row["hashes"],
         hash_seconds=row["hash_seconds"],
@@ -127,6 +129,9 @@ def attempt_row(attempt: Attempt) -> dict[str, object]:
         "code": attempt.code,
         "codespace": attempt.codespace,
         "log": attempt.log,
+        "message_index": attempt.message_index,
+        "cause": None if attempt.cause is None else attempt.cause.value,
+        "signer_row": attempt.signer_row,
     }
 
 
@@ -152,6 +157,9 @@ def attempt_of(row: RowMapping) -> Attempt:
         code=row["code"],
         codespace=row["codespace"],
         log=row["log"],
+        message_index=row["message_index"],
+        cause=None if row["cause"] is None else RejectionCause(row["cause"]),
+        signer_row=row["signer_row"],
     )
 
 

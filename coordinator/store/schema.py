@@ -98,6 +98,8 @@ jobs: Final = Table(
     Column("work_anchor", BigInteger),
     Column("work_range", BigInteger),
     Column("work_target_id", String(32)),
+    # the address that is to sign for it; NULL until one is chosen
+    Column("signer", String(128)),
     # the search
     Column("start_height", BigInteger),
     Column("hashes", Count, nullable=False),
@@ -155,11 +157,12 @@ attempts: Final = Table(
     Column("nonce", Text, nullable=False),
     Column("hash", String(64), nullable=False),
     Column("address", String(128), nullable=False),
-    Column("account_number", BigInteger, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("tx_bytes", LargeBinary, nullable=False),
-    Column("tx_hash", String(64), nullable=False),
-    Column("timeout_height", BigInteger, nullable=False),
+    # NULL until it is signed, and where a guild stack signs
+    Column("account_number", BigInteger),
+    Column("sequence", BigInteger),
+    Column("tx_bytes", LargeBinary),
+    Column("tx_hash", String(64)),
+    Column("timeout_height", BigInteger),
     Column("state", String(16), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
@@ -167,13 +170,17 @@ attempts: Final = Table(
     Column("code", BigInteger),
     Column("codespace", Text),
     Column("log", Prose, nullable=False),
+    Column("message_index", SmallInteger, nullable=False, server_default="0"),
+    Column("cause", String(64)),
+    Column("signer_row", BigInteger),
     Index("attempts_of_job", "job_id", "ledger_id"),
     # A ledger id is given once and never again, even if rows were ever pruned.
     sqlite_autoincrement=True,
 )
 
 _live = attempts.c.state.in_([state.value for state in AttemptState if state.live])
-#: Two transactions for one puzzle would be the second one wasted: the database itself refuses the second live one.
+#: Two transactions for one puzzle would be the second one wasted: the database itself refuses the second live one, and
+#: that before it is signed: a prepared attempt is live.
 ONE_LIVE_ATTEMPT: Final = Index(
     "one_live_attempt_per_anchor",
     attempts.c.object_id,

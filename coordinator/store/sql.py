@@ -189,29 +189,33 @@ class SqlStore:
 
     async def add_attempt(self, attempt: Attempt) -> Attempt:
         """Store a new attempt and return it with its ledger_id. Raises LiveAttemptExists."""
-        if attempt.ledger_id is not None:
-            raise StoreError(f"the attempt is stored already as row {attempt.ledger_id} of the ledger; update it")
-
-        def write(connection: Connection) -> Attempt:
-            with _claims_checked(connection, attempt):
-                key = connection.execute(insert(attempts).values(attempt_row(attempt))).inserted_primary_key
-            assert key is not None
-            stored = connection.execute(select(attempts).where(attempts.c.ledger_id == key[0])).mappings().one()
-            return _read(attempt_of, stored, "ledger_id")
-
-        return await self._run(write)
+        (stored,) = await self.add_attempts([attempt])
+        return stored
 
     async def update_attempt(self, attempt: Attempt) -> None:
         """Replace the stored attempt of the same ledger_id."""
-        statement = update(attempts).where(attempts.c.ledger_id == attempt.ledger_id).values(attempt_row(attempt))
+        await self.update_attempts([attempt])
+
+    async def add_attempts(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """Store new attempts, all or none, and return them with their ledger_ids. Raises LiveAttemptExists."""
+        for attempt in attempts:
+            if attempt.ledger_id is not None:
+                raise StoreError(f"the attempt is stored already as row {attempt.ledger_id} of the ledger; update it")
+
+        def write(connection: Connection) -> list[Attempt]:
+            return [_add(connection, attempt) for attempt in attempts]
+
+        return await self._run(write) if attempts else []
+
+    async def update_attempts(self, attempts: Sequence[Attempt]) -> None:
+        """Replace the stored attempts of the same ledger_ids, all or none."""
 
         def write(connection: Connection) -> None:
-            with _claims_checked(connection, attempt):
-                changed = connection.execute(statement).rowcount
-            if changed != 1:
-                raise StoreError(f"the ledger has no row {attempt.ledger_id}; add the attempt before updating it")
+            for attempt in attempts:
+                _replace(connection, attempt)
 
-        await self._run(write)
+        if attempts:
+            await self._run(write)
 
     async def live_attempts(self) -> list[Attempt]:
         """Attempts that may still land, oldest first."""
@@ -321,6 +325,22 @@ def _open(path: Path) -> tuple[Path, FileLock, Engine]:
     if upgraded:
         logger.info("The database %s is at this version's schema now.", database)
     return database, lock, engine
+
+
+def _add(connection: Connection, attempt: Attempt) -> Attempt:
+    with _claims_checked(connection, attempt):
+        key = connection.execute(insert(attempts).values(attempt_row(attempt))).inserted_primary_key
+    assert key is not None
+    stored = connection.execute(select(attempts).where(attempts.c.ledger_id == key[0])).mappings().one()
+    return _read(attempt_of, stored, "ledger_id")
+
+
+def _replace(connection: Connection, attempt: Attempt) -> None:
+    statement = update(attempts).where(attempts.c.ledger_id == attempt.ledger_id).values(attempt_row(attempt))
+    with _claims_checked(connection, attempt):
+        changed = connection.execute(statement).rowcount
+    if changed != 1:
+        raise StoreError(f"the ledger has no row {attempt.ledger_id}; add the attempt before updating it")
 
 
 @contextmanager

@@ -10,42 +10,59 @@ from hashfleet.proof import Proof
 
 
 class AttemptState(enum.Enum):
-    """Where an attempt stands."""
+    """Where an attempt stands. Each state is stored before what follows from it is done."""
 
+    #: The claim is taken; nothing is signed. After a crash it is closed: no node can have seen anything of it.
+    PREPARED = "prepared"
     #: Signed bytes and hash are stored; whether any node has seen them is unknown.
     SIGNED = "signed"
-    #: A node admitted it to its mempool.
+    #: A node admitted it to its mempool, or a guild stack's signing agent was given it.
     BROADCAST = "broadcast"
     #: In a block with code 0.
     INCLUDED = "included"
     #: Refused by a node before it could land, or in a block with another code.
     REJECTED = "rejected"
-    #: It can no longer land: its timeout height passed, or its sequence was used by another transaction.
+    #: It can no longer land: nothing was signed for it, its timeout height passed, or its sequence was used by another
+    #: transaction.
     SUPERSEDED = "superseded"
 
     @property
     def live(self) -> bool:
-        """True while the transaction may still land; at most one live attempt per (object, action, anchor)."""
-        return self in (AttemptState.SIGNED, AttemptState.BROADCAST)
+        """True while a transaction may still land for it; at most one live attempt per (object, action, anchor)."""
+        return self in (AttemptState.PREPARED, AttemptState.SIGNED, AttemptState.BROADCAST)
+
+
+class RejectionCause(enum.Enum):
+    """Why the chain rejected a proof (structs 1800), from the preimage that it says it hashed."""
+
+    #: It hashed with another anchor (or another target of a raid) than ours: the puzzle changed under way.
+    ANCHOR_MOVED = "anchor moved"
+    #: It hashed what we hashed: at that height it asked for more zeros than the proof has.
+    DIFFICULTY = "difficulty too high at that height"
+    #: It hashed something of another form: this version of the chain builds its preimages in another way.
+    OTHER_FORM = "other form of preimage"
+    #: The log names no preimage.
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One signed transaction for one proof."""
+    """One proof in one transaction. A transaction with several proofs has a row for each, with the same hash."""
 
     job_id: str
     work: Work
     proof: Proof
-    #: bech32 address of the signing key.
+    #: bech32 address of the signing key; empty where a guild stack chooses the key.
     address: str
-    account_number: int
-    sequence: int
-    #: TxRaw bytes, exactly as (re)broadcast.
-    tx_bytes: bytes
-    #: Uppercase hex SHA-256 of tx_bytes.
-    tx_hash: str
-    #: Last height at which it may land.
-    timeout_height: int
+    #: None until signed, and where a guild stack signs.
+    account_number: int | None
+    sequence: int | None
+    #: TxRaw bytes, exactly as (re)broadcast; None until signed, and where a guild stack signs.
+    tx_bytes: bytes | None
+    #: Uppercase hex SHA-256 of tx_bytes; None until it is known.
+    tx_hash: str | None
+    #: Last height at which it may land; None until signed, and where that is not known.
+    timeout_height: int | None
     state: AttemptState
     created_at: float
     updated_at: float
@@ -57,3 +74,9 @@ class Attempt:
     codespace: str | None = None
     #: Raw log of the node, for people only; never searched for meaning.
     log: str = ""
+    #: Which message of its transaction completes this work.
+    message_index: int = 0
+    #: Why the chain rejected the proof, if it did.
+    cause: RejectionCause | None = None
+    #: Row of the guild stack's `signer.tx` that stands for it; None where we sign.
+    signer_row: int | None = None

@@ -178,4 +178,5 @@ _SHOWN: Final = {
 def transaction_of(attempt: Attempt) -> Transaction:
     """A stored attempt as its job shows it."""
     assert attempt.ledger_id is not None, "only a stored attempt is shown"
+    assert attempt.tx_hash is not None, "there is nothing to show before it is signed"
     return Transaction(attempt.tx_hash, _SHOWN[attempt.state], attempt.ledger_id, attempt.height, attempt.log)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from coordinator.core.job import FoundProof, Job, JobState, Transaction, TransactionState
 from coordinator.store.protocol import JobFilter, KeyedRequest, LiveAttemptExists, Store, StoreError
-from coordinator.submission.attempt import Attempt, AttemptState
+from coordinator.submission.attempt import Attempt, AttemptState, RejectionCause
 from hashfleet.action import MAX_HEIGHT, MAX_RANGE, Action, Work
 from hashfleet.difficulty import MAX_DIFFICULTY
 from hashfleet.job_request import MAX_KEY_LENGTH, MAX_WEIGHT, JobRequest, Mode, Priority, StartMode
@@ -339,6 +339,63 @@ async def test_an_ended_attempt_cannot_come_back_to_life_beside_a_live_one(
     await store.add_attempt(make_attempt(job, sequence=4))
     with pytest.raises(LiveAttemptExists):
         await store.update_attempt(first)
+
+
+async def test_an_attempt_holds_its_anchor_before_it_is_signed(
+    store: Store, make_job: MakeJob, make_attempt: MakeAttempt
+) -> None:
+    job = make_job(1)
+    await store.save_jobs([job])
+    prepared = replace(
+        make_attempt(job, state=AttemptState.PREPARED),
+        account_number=None,
+        sequence=None,
+        tx_bytes=None,
+        tx_hash=None,
+        timeout_height=None,
+    )
+    stored = await store.add_attempt(prepared)
+    assert replace(stored, ledger_id=None) == prepared
+    assert await store.live_attempts() == [stored]
+    with pytest.raises(LiveAttemptExists):
+        await store.add_attempt(make_attempt(job, sequence=4))
+
+
+async def test_attempts_that_are_added_together_are_stored_all_or_none(
+    store: Store, make_job: MakeJob, make_attempt: MakeAttempt
+) -> None:
+    jobs = [make_job(number) for number in range(3)]
+    await store.save_jobs(jobs)
+    held = await store.add_attempt(make_attempt(jobs[1]))
+    with pytest.raises(LiveAttemptExists):
+        await store.add_attempts([make_attempt(job, sequence=4) for job in jobs])
+    assert await store.live_attempts() == [held]
+
+
+async def test_the_proofs_of_one_transaction_are_rows_that_share_its_hash(
+    store: Store, make_job: MakeJob, make_attempt: MakeAttempt
+) -> None:
+    jobs = [make_job(number) for number in range(3)]
+    await store.save_jobs(jobs)
+    rows = [replace(make_attempt(job), message_index=place) for place, job in enumerate(jobs)]
+    stored = await store.add_attempts(rows)
+    assert [replace(row, ledger_id=None) for row in stored] == rows
+    ended = [replace(row, state=AttemptState.REJECTED, cause=RejectionCause.DIFFICULTY) for row in stored]
+    await store.update_attempts(ended)
+    assert await store.live_attempts() == []
+    assert [await store.attempts_of(job.job_id) for job in jobs] == [[row] for row in ended]
+
+
+async def test_attempts_that_are_updated_together_change_all_or_none(
+    store: Store, make_job: MakeJob, make_attempt: MakeAttempt
+) -> None:
+    job = make_job(1)
+    await store.save_jobs([job])
+    stored = await store.add_attempt(make_attempt(job))
+    ended = replace(stored, state=AttemptState.REJECTED)
+    with pytest.raises(StoreError):
+        await store.update_attempts([ended, replace(ended, ledger_id=99)])
+    assert await store.live_attempts() == [stored]
 
 
 async def test_another_anchor_may_have_its_own_live_attempt(

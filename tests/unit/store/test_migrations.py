@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,40 @@ def test_stepping_back_from_keys_leaves_the_schema_before_them(database: Path, t
     _at_version("0003", tmp_path / "there.sqlite")
     _at_version("0002", tmp_path / "there.sqlite", back=True)
     assert schema_of(tmp_path / "there.sqlite") == schema_of(database)
+
+
+async def test_the_ledger_of_an_older_version_is_kept_with_its_ids(database: Path) -> None:
+    _at_version("0004", database)
+    with sqlite3.connect(database) as writer:
+        writer.execute(
+            "INSERT INTO jobs (job_id, state, created_at, updated_at, action, object_id, player_id, priority, hashes,"
+            " hash_seconds, notes) VALUES ('pow_old', 'submitting', 5.0, 6.0, 'MINE', '5-1', '1-7', 2, '0', 0.0, '[]')"
+        )
+        for number, anchor in ((3, 400), (57, 500)):
+            writer.execute(
+                "INSERT INTO attempts (ledger_id, job_id, action, object_id, anchor, difficulty_range, nonce, hash,"
+                " address, account_number, sequence, tx_bytes, tx_hash, timeout_height, state, created_at, updated_at,"
+                f" log) VALUES ({number}, 'pow_old', 'MINE', '5-1', {anchor}, 700, '12', '{'0' * 64}', 'structs1x', 17,"
+                f" 4, x'01', 'AB', 520, 'broadcast', 5.0, 6.0, '')"
+            )
+        writer.execute("DELETE FROM attempts WHERE ledger_id = 57")
+    writer.close()
+    store = await open_store(database)
+    (kept,) = await store.live_attempts()
+    assert (kept.ledger_id, kept.tx_bytes, kept.message_index, kept.cause) == (3, b"\x01", 0, None)
+    added = await store.add_attempt(replace(kept, ledger_id=None, work=replace(kept.work, anchor=501)))
+    assert added.ledger_id == 58  # an id is given once, even if its row is gone
+    await store.close()
+
+
+def test_stepping_back_from_prepared_attempts_leaves_the_schema_before_them(database: Path, tmp_path: Path) -> None:
+    _at_version("0004", database)
+    _at_version("0005", tmp_path / "there.sqlite")
+    _at_version("0004", tmp_path / "there.sqlite", back=True)
+    before, after = dict(schema_of(database)), dict(schema_of(tmp_path / "there.sqlite"))
+    assert {name: sql for name, sql in after.items() if name != "jobs"} == {
+        name: sql for name, sql in before.items() if name != "jobs"
+    }
 
 
 def _at_version(revision: str, database: Path, *, back: bool = False) -> None:
