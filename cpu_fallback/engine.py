@@ -217,9 +217,13 @@ class CpuEngine:
             for number, lane in enumerate(working):
                 lane.send(Many(ticket, searches[number :: len(working)]))
             while working:
-                for lane, answer in self._next_answers(working):
+                answers = self._next_answers(working)
+                # All of them before the first is passed on: whoever is content with that closes us, and then a lane
+                # whose last answer is here already would be waited for in vain.
+                for lane, answer in answers:
                     if not answer.more:
                         working.remove(lane)
+                for _, answer in answers:
                     yield from answer.founds
                     if self._ticket != ticket:
                         working = []  # they do something else by now

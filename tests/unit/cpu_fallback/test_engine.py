@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cpu_fallback.engine import CpuEngine, share_out
+from cpu_fallback.engine import CpuEngine, _Lane, share_out
 from cpu_fallback.jit import find_target
 from cpu_fallback.lane import Answer
 from cpu_fallback.search import search_range
@@ -274,6 +274,30 @@ def test_many_searches_closed_early_leave_the_processes_idle_and_ready(engine: C
         next(answers)
         answers.close()  # type: ignore[attr-defined]
     assert sum(batch.count for batch in engine.search(SPACE, 0, 100, 9)) == 100
+
+
+def test_whoever_is_content_before_the_last_answers_waits_for_no_process_that_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = CpuEngine(2, niceness=0, time_limit=5.0)
+    next_answers = engine._next_answers
+
+    def all_at_once(working: list[_Lane], deadline: float | None = None) -> list[tuple[_Lane, Answer]]:
+        """As on a busy machine: by the time they are looked at, all answers are there."""
+        told: list[tuple[_Lane, Answer]] = []
+        left = list(working)
+        while left:
+            told += next_answers(left, deadline)
+            left = [lane for lane in left if not any(lane is other and not each.more for other, each in told)]
+        return told
+
+    monkeypatch.setattr(engine, "_next_answers", all_at_once)
+    try:
+        answers = engine.search_many([Search(SPACE, 0, 10**6, 1)] * 2)
+        assert next(answers).hit is not None
+        answers.close()  # type: ignore[attr-defined]
+    finally:
+        engine.close()
 
 
 def test_another_search_before_many_are_over_ends_these_with_a_clear_error(engine: CpuEngine) -> None:
