@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -26,6 +26,7 @@ from hashfleet.errors import BadChainAnswer, ChainUnavailable, InvalidInput
 
 Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer", bound=Message)
+Stub = TypeVar("Stub")
 
 #: Set by the SDK's gRPC server on each query answer: the committed height that was read.
 HEIGHT_HEADER: Final = "x-cosmos-block-height"
@@ -111,6 +112,7 @@ class NodeConnection:
         self.target = target
         self._timeout = timeout
         self._turns = asyncio.Semaphore(_MAX_CALLS)
+        self._stubs: dict[object, object] = {}
         options: list[tuple[str, int]] = [
             # gRPC waits up to two minutes before it tries a lost server again; a restarted node is back sooner.
             ("grpc.initial_reconnect_backoff_ms", 200),
@@ -124,6 +126,12 @@ class NodeConnection:
             # Without TLS the node stands in one's own network: a proxy meant for the internet would only be in the way.
             options.append(("grpc.enable_http_proxy", 0))
             self.channel = grpc.aio.insecure_channel(target.host_and_port, options=options)
+
+    def stub(self, kind: Callable[[grpc.aio.Channel], Stub]) -> Stub:
+        """The generated stub of a service; made once, because it makes every method of it."""
+        if kind not in self._stubs:
+            self._stubs[kind] = kind(self.channel)
+        return cast("Stub", self._stubs[kind])
 
     async def ask(
         self,

@@ -28,6 +28,7 @@ from coordinator.chain.block_events import permissions_on
 from coordinator.chain.client import Account, Block, TxAnswer, WorkReading
 from coordinator.chain.node_connection import AlreadyKnown, HeightWitness, NodeConnection, NotServed, parse_target
 from coordinator.chain.permissions import check_delegation, permission_id, signer_player
+from coordinator.chain.rights import KnownRights
 from coordinator.chain.versions import RULES_BEFORE_CHARTER, RULES_WITH_CHARTER, ChainRules, rules_of
 from hashfleet.action import MAX_HEIGHT, PLAYER_TYPE, Action, Work, check_object_id
 from hashfleet.errors import (
@@ -101,6 +102,8 @@ class _Reading(HeightWitness):
         super().__init__()
         self._newest = newest
         self.depends_on: set[str] = set()
+        #: Whose object it is; empty until that is read.
+        self.owner = ""
         #: Answers that several works of one reading share, by id.
         self.planets: dict[str, object_state.PlanetState] = {}
         self.players: dict[str, object_state.PlayerState] = {}
@@ -165,6 +168,7 @@ class StructsdClient:
         self._types: dict[int, tuple[float, object_state.TypeRanges]] = {}
         #: (node version, action) -> the spelling of the ore clock that was found to be right.
         self._clock_names: dict[tuple[str, Action], str] = {}
+        self._rights = KnownRights()
 
     # Connecting
 
@@ -219,7 +223,7 @@ class StructsdClient:
     async def latest_block(self) -> Block:
         """The last committed block."""
         answer = await self._node.ask(
-            NodeStub(self._node.channel).GetLatestBlock, node_pb2.GetLatestBlockRequest(), "the latest block"
+            self._node.stub(NodeStub).GetLatestBlock, node_pb2.GetLatestBlockRequest(), "the latest block"
         )
         if not (answer.HasField("sdk_block") and answer.sdk_block.HasField("header")):
             raise BadChainAnswer("the answer about the latest block lacks its header")
@@ -240,6 +244,7 @@ class StructsdClient:
                     touched = await self._touched_since(newest, block)
                     newest = block.height
                     self._newest = max(self._newest, newest)
+                    self._rights.block_seen(touched)
                     yield replace(block, touched=touched)
 
     async def _touched_since(self, before: int, block: Block) -> frozenset[str] | None:
@@ -371,8 +376,15 @@ class StructsdClient:
         """
         check_object_id(object_id, action.object_type, "entity_id")
         read = self._read_raid if action is Action.RAID else self._read_struct_work
+
+        async def read_noting_owner(reading: _Reading) -> WorkReading:
+            told = await read(action, object_id, reading)
+            if reading.usable:
+                self._rights.note_owner(action, object_id, reading.owner, self._now())
+            return told
+
         try:
-            return await self._at_one_height(lambda reading: read(action, object_id, reading), object_id)
+            return await self._at_one_height(read_noting_owner, object_id)
         except ChainUnavailable:
             # The node may come back with another version.
             self._rules = None
@@ -386,6 +398,7 @@ class StructsdClient:
             await self._raise_gone(f"struct {struct_id}")
         reading.depends_on.add(permissions_on(struct.owner))
         work, clock = await self._posed_by_struct(action, struct, reading)
+        reading.owner = struct.owner
         return WorkReading(work, frozenset(reading.depends_on), clock)
 
     async def _posed_by_struct(
@@ -418,6 +431,7 @@ class StructsdClient:
         reading.depends_on.add(fleet_id)
         fleet = await self._fleet(fleet_id, reading)
         work = await self._posed_by_fleet(fleet, reading)
+        reading.owner = fleet.owner
         return WorkReading(work, frozenset(reading.depends_on))
 
     async def _posed_by_fleet(self, fleet: object_state.FleetState, reading: _Reading) -> Work:
@@ -526,21 +540,28 @@ class StructsdClient:
     async def check_signer(self, address: str, action: Action, object_id: str) -> None:
         """Raise KeyProblem if the address is not registered or lacks the permission bit of this action.
 
-        Raises WorkGone if the object does not exist. A right that stems from a guild-rank rule only is not seen.
+        Raises WorkGone if the object does not exist. A right that stems from a guild-rank rule only is not seen. What
+        was found for another object of the same owner holds until a block touches it (`rights`).
         """
         check_object_id(object_id, action.object_type, "entity_id")
+        era = self._rights.era
+        owner = self._rights.take_owner(action, object_id, self._now()) or await self._owner(action, object_id)
+        if not self._rights.hold(address, owner, action, self._now()):
+            await self._check_right(address, owner, action)
+            self._rights.keep(address, owner, action, era, self._now())
+
+    async def _check_right(self, address: str, owner: str, action: Action) -> None:
         answer = await self._node.ask(
-            QueryStub(self._node.channel).Address,
+            self._node.stub(QueryStub).Address,
             query_pb2.QueryGetAddressRequest(address=address),
             f"address {address}",
         )
         signer = signer_player(answer, address, action)
-        owner = await self._owner(action, object_id)
         if owner == signer:
             return
         asked = permission_id(owner, signer)
         record = await self._node.find(
-            QueryStub(self._node.channel).Permission,
+            self._node.stub(QueryStub).Permission,
             query_pb2.QueryGetPermissionRequest(permissionId=asked),
             f"permission {asked}",
         )
@@ -558,7 +579,7 @@ class StructsdClient:
     async def account(self, address: str) -> Account:
         """Account number and committed sequence. Raises KeyProblem if the account does not exist."""
         answer = await self._node.find(
-            AuthStub(self._node.channel).Account,
+            self._node.stub(AuthStub).Account,
             auth_query_pb2.QueryAccountRequest(address=address),
             f"account {address}",
         )
@@ -585,7 +606,7 @@ class StructsdClient:
         tx_hash = hashlib.sha256(tx_bytes).hexdigest().upper()
         try:
             answer = await self._node.ask(
-                TxStub(self._node.channel).BroadcastTx,
+                self._node.stub(TxStub).BroadcastTx,
                 service_pb2.BroadcastTxRequest(tx_bytes=tx_bytes, mode=service_pb2.BROADCAST_MODE_SYNC),
                 f"what becomes of transaction {tx_hash}",
             )
@@ -600,7 +621,7 @@ class StructsdClient:
         if not _TX_HASH.fullmatch(tx_hash):
             raise InvalidInput(f"the transaction hash is {tx_hash[:80]!a}; it should be 64 uppercase hex digits")
         answer = await self._node.find(
-            TxStub(self._node.channel).GetTx, service_pb2.GetTxRequest(hash=tx_hash), f"transaction {tx_hash}"
+            self._node.stub(TxStub).GetTx, service_pb2.GetTxRequest(hash=tx_hash), f"transaction {tx_hash}"
         )
         if answer is None:
             return None
@@ -615,7 +636,7 @@ class StructsdClient:
 
     async def _struct(self, struct_id: str, reading: _Reading) -> object_state.StructState | None:
         answer = await self._node.find(
-            QueryStub(self._node.channel).Struct,
+            self._node.stub(QueryStub).Struct,
             query_pb2.QueryGetStructRequest(id=struct_id),
             f"struct {struct_id}",
             reading,
@@ -633,7 +654,7 @@ class StructsdClient:
 
     async def _fleet(self, fleet_id: str, reading: _Reading) -> object_state.FleetState:
         answer = await self._node.find(
-            QueryStub(self._node.channel).Fleet,
+            self._node.stub(QueryStub).Fleet,
             query_pb2.QueryGetFleetRequest(id=fleet_id),
             f"fleet {fleet_id}",
             reading,
@@ -645,7 +666,7 @@ class StructsdClient:
     async def _planet(self, planet_id: str, reading: _Reading) -> object_state.PlanetState:
         if planet_id not in reading.planets:
             answer = await self._node.ask(
-                QueryStub(self._node.channel).Planet,
+                self._node.stub(QueryStub).Planet,
                 query_pb2.QueryGetPlanetRequest(id=planet_id),
                 f"planet {planet_id}",
                 reading,
@@ -656,7 +677,7 @@ class StructsdClient:
     async def _find_player(self, player_id: str, reading: _Reading) -> object_state.PlayerState | None:
         if player_id not in reading.players:
             answer = await self._node.find(
-                QueryStub(self._node.channel).Player,
+                self._node.stub(QueryStub).Player,
                 query_pb2.QueryGetPlayerRequest(id=player_id),
                 f"player {player_id}",
                 reading,
@@ -668,7 +689,7 @@ class StructsdClient:
 
     async def _planet_attribute(self, planet_id: str, name: str, witness: HeightWitness) -> int:
         answer = await self._node.ask(
-            QueryStub(self._node.channel).PlanetAttribute,
+            self._node.stub(QueryStub).PlanetAttribute,
             query_pb2.QueryGetPlanetAttributeRequest(planetId=planet_id, attributeType=name),
             f"{name} of planet {planet_id}",
             witness,
@@ -679,7 +700,7 @@ class StructsdClient:
         until, ranges = self._types.get(number, (0.0, None))
         if ranges is None or self._now() >= until:
             answer = await self._node.ask(
-                QueryStub(self._node.channel).StructType,
+                self._node.stub(QueryStub).StructType,
                 query_pb2.QueryGetStructTypeRequest(id=number),
                 f"struct type {number}",
             )
@@ -704,7 +725,7 @@ class StructsdClient:
     async def _serves_charter(self) -> bool:
         try:
             await self._node.find(
-                QueryStub(self._node.channel).GuildCharter, query_pb2.QueryGuildCharter(), "the guild charter"
+                self._node.stub(QueryStub).GuildCharter, query_pb2.QueryGuildCharter(), "the guild charter"
             )
         except NotServed:
             return False
@@ -712,7 +733,7 @@ class StructsdClient:
 
     async def _node_info(self) -> node_pb2.GetNodeInfoResponse:
         answer = await self._node.ask(
-            NodeStub(self._node.channel).GetNodeInfo, node_pb2.GetNodeInfoRequest(), "its chain and version"
+            self._node.stub(NodeStub).GetNodeInfo, node_pb2.GetNodeInfoRequest(), "its chain and version"
         )
         if not answer.HasField("default_node_info"):
             raise BadChainAnswer(f"the node {self._target.host_and_port} does not tell its network")
@@ -722,7 +743,7 @@ class StructsdClient:
         """The node does not know an object: it is gone, unless the node has not read the newest blocks yet."""
         try:
             answer = await self._node.ask(
-                NodeStub(self._node.channel).GetSyncing, node_pb2.GetSyncingRequest(), "whether it is catching up"
+                self._node.stub(NodeStub).GetSyncing, node_pb2.GetSyncingRequest(), "whether it is catching up"
             )
         except NotServed:
             syncing = False

@@ -594,6 +594,30 @@ async def test_a_grant_in_the_other_direction_is_none(chain: Any) -> None:
         await (await chain.connected()).check_signer(ADDRESS, Action.MINE, "5-14")
 
 
+async def test_the_rights_of_a_key_are_asked_for_once_for_all_objects_of_an_owner(chain: Any) -> None:
+    client = await chain.connected()
+    await client.check_signer(ADDRESS, Action.MINE, "5-14")
+    asked = chain.node.calls.count("Address")
+    await client.check_signer(ADDRESS, Action.MINE, "5-14")
+    assert chain.node.calls.count("Address") == asked
+
+
+async def test_a_right_to_one_action_is_none_to_another(chain: Any) -> None:
+    client = await chain.connected()
+    chain.node.addresses[ADDRESS] = ("1-7", 1 << 21)
+    await client.check_signer(ADDRESS, Action.MINE, "5-14")
+    with pytest.raises(KeyProblem, match="PermHashBuild"):
+        await client.check_signer(ADDRESS, Action.BUILD, "5-14")
+
+
+async def test_who_owns_an_object_is_not_asked_again_right_after_its_reading(chain: Any) -> None:
+    client = await chain.connected()
+    await client.read_work(Action.MINE, "5-14")
+    asked = chain.node.calls.count("Struct")
+    await client.check_signer(ADDRESS, Action.MINE, "5-14")
+    assert chain.node.calls.count("Struct") == asked
+
+
 # Accounts and transactions
 
 
