@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from coordinator.core.books import set_job
+from coordinator.core.clocks import take_clock
 from coordinator.core.events import BlockCommitted, Trouble, WorkNotRead, WorkRead
 from coordinator.core.fleet import measure
 from coordinator.core.job import FoundProof, Job, JobState
@@ -51,7 +52,10 @@ def take_reading(state: State, out: Outbox, event: WorkRead) -> None:
     if entry is None:
         return
     note_reading(state, entry, event)
-    if entry.job.state is JobState.SUBMITTING or state.head is None:
+    if entry.job.state is JobState.SUBMITTING:
+        take_clock(state, entry)
+        return
+    if state.head is None:
         return  # without a height nothing can be decided; it is read again with the first block
     if is_solved(state, entry, event.work):
         park_solved(state, out, entry)

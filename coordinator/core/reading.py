@@ -33,7 +33,7 @@ HOPEFUL_MISSES = 4
 
 def ask(state: State, entry: Entry, urgency: Urgency = Urgency.NOW) -> None:
     """Have the job's work read; `read_next` sends the question when its turn comes."""
-    if entry.job.state is JobState.SUBMITTING:
+    if _is_settled(entry):
         return
     job_id = entry.job.job_id
     if job_id in state.asked:
@@ -41,6 +41,11 @@ def ask(state: State, entry: Entry, urgency: Urgency = Urgency.NOW) -> None:
     elif entry.wanted is not urgency and entry.wanted is not Urgency.NOW:
         entry.wanted = urgency
         state.to_read[urgency].append(job_id)
+
+
+def _is_settled(entry: Entry) -> bool:
+    """The lane reads the work of a proof that is on its way; after a restart we read it once, to learn its clock."""
+    return entry.job.state is JobState.SUBMITTING and entry.read_at > 0
 
 
 def read_next(state: State, out: Outbox) -> None:
@@ -53,7 +58,7 @@ def read_next(state: State, out: Outbox) -> None:
             if entry is None or entry.wanted is not urgency:
                 continue
             entry.wanted = None
-            if entry.job.state is JobState.SUBMITTING or job_id in state.asked:
+            if _is_settled(entry) or job_id in state.asked:
                 continue
             state.asked.add(job_id)
             entry.asked_at = state.head.height if state.head is not None else 0
@@ -131,8 +136,9 @@ def ask_in_turn(state: State, *, blind: bool) -> None:
 
 def ask_about_unread(state: State) -> None:
     """The first block is seen: read every work that is not known yet, those that may be hashed at once first."""
-    unread = [entry for entry in state.entries.values() if not entry.checked]
-    unread.sort(key=lambda entry: (entry.job.state is not JobState.RUNNING, entry.job.start_height or 0))
+    first = (JobState.SUBMITTING, JobState.RUNNING)
+    unread = [entry for entry in state.entries.values() if not entry.checked or not entry.read_at]
+    unread.sort(key=lambda entry: (entry.job.state not in first, entry.job.start_height or 0))
     for entry in unread:
         ask(state, entry)
 

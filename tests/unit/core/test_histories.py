@@ -85,6 +85,9 @@ class Histories(RuleBasedStateMachine):
         #: Most zeros that were accepted, by job and prefix.
         self.accepted: dict[tuple[str, bytes], int] = {}
         self.hits: list[tuple[Lease, str]] = []
+        #: Prefixes that each job had, in order; and jobs that were shown an earlier one again by a node that lags.
+        self.prefixes: dict[str, list[bytes]] = {}
+        self.went_back: set[str] = set()
         self.seen = 0
         self.play.join("w_1", rate=2000.0, devices=2)
         self.submit_one("5-1", StartMode.RACE, Mode.SUBMIT)
@@ -106,6 +109,17 @@ class Histories(RuleBasedStateMachine):
             work = self.work(object_id, lagging=lagging)
             clock = CLOCKS.get(object_id, "")
             self.play.tell(WorkRead(self.play.now, job_id, work, frozenset({object_id, "2-9"}), clock))
+
+        self.note_prefixes()
+
+    def note_prefixes(self) -> None:
+        for job_id, entry in self.play.machine.state.entries.items():
+            if entry.job.work is not None:
+                known = self.prefixes.setdefault(job_id, [])
+                if entry.job.work.prefix not in known:
+                    known.append(entry.job.work.prefix)
+                elif known[-1] != entry.job.work.prefix:
+                    self.went_back.add(job_id)
 
     def job(self, job_id: str) -> Job | None:
         return self.play.machine.job(job_id)
@@ -147,9 +161,8 @@ class Histories(RuleBasedStateMachine):
     @rule(object_id=st.sampled_from(OBJECTS))
     def move_anchor(self, object_id: str) -> None:
         for mate in self.mates(object_id):
-            if self.anchors[mate] != self.play.height - AGE:
-                self.used_up[mate] = self.anchors[mate]
-                self.anchors[mate] = self.play.height - AGE
+            self.used_up[mate] = self.anchors[mate]
+            self.anchors[mate] = max(self.play.height - AGE, self.anchors[mate] + 1)
 
     @rule(object_id=st.sampled_from(OBJECTS), difficulty_range=st.sampled_from(RANGES))
     def change_range(self, object_id: str, difficulty_range: int) -> None:
@@ -291,7 +304,7 @@ class Histories(RuleBasedStateMachine):
     def the_best_hash_is_never_lost(self) -> None:
         for entry in self.play.machine.state.entries.values():
             job = entry.job
-            if job.work is None:
+            if job.work is None or job.job_id in self.went_back:
                 continue
             kept = max((f.proof.zeros for f in (job.best, job.found) if f is not None), default=0)
             assert kept >= self.accepted.get((job.job_id, job.work.prefix), 0)
@@ -326,7 +339,7 @@ class Histories(RuleBasedStateMachine):
         for lease in state.leases.values():
             self.searched[lease.lease_id] = max(self.searched.get(lease.lease_id, 0), lease.done)
         for entry in state.entries.values():
-            if entry.job.work is None:
+            if entry.job.work is None or entry.job.job_id in self.went_back:
                 continue
             parts: dict[str, list[tuple[int, int]]] = {}
             granted = [

@@ -7,6 +7,7 @@ from dataclasses import replace
 from coordinator.core.commands import ReadWork, SubmitProof
 from coordinator.core.events import (
     CancelRequested,
+    JobsRestored,
     PriorityRequested,
     SubmissionGaveUp,
     TransactionIncluded,
@@ -135,3 +136,15 @@ def test_the_kept_proof_is_sent_if_the_first_one_fails(play: Play) -> None:
     test_a_late_proof_of_the_other_one_is_kept_but_not_sent_beside_the_first(play)
     play.tell(SubmissionGaveUp(play.now, "pow_1", "refused"))
     assert [c.job_id for c in play.commands if isinstance(c, SubmitProof)] == ["pow_1", "pow_2"]
+
+
+def test_after_a_restart_a_proof_on_its_way_still_holds_the_others_back(play: Play) -> None:
+    lease = two(play)[0]
+    play.hit(lease, solve(lease, 3))
+    again = Play()
+    again.tell(JobsRestored(again.now, tuple(play.stored.values())))
+    assert {c.job_id for c in again.block(1176) if isinstance(c, ReadWork)} == {"pow_1", "pow_2"}
+    again.join()
+    read(again, 2)
+    read(again, 1)
+    assert (again.job("pow_1").state, again.job("pow_2").state) == (JobState.SUBMITTING, JobState.WAITING)
