@@ -91,9 +91,6 @@ class Job:
     completed_at: float | None = None
     #: The puzzle as the chain posed it last; None while queued.
     work: Work | None = None
-    #: Address of the key that is to sign for it, as chosen when the work was first read; None until then, and where
-    #: somebody else signs.
-    signer: str | None = None
     #: Height at which hashing starts; set exactly while waiting.
     start_height: int | None = None
     #: Hashes reported for the current anchor.
@@ -108,3 +105,6 @@ class Job:
     error: str | None = None
     #: Sentences for the caller, e.g. that a hint differed from the chain.
     notes: tuple[str, ...] = field(default=())
+    #: Address of the key that is to sign for it, as chosen when the work was first read; None until then, and where
+    #: somebody else signs.
+    signer: str | None = None
