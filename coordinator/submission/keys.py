@@ -1,7 +1,8 @@
-"""Signing keys of the chain: secp256k1, from a BIP-39 mnemonic or from hex, out of a file or the environment.
+"""Signing keys of the chain: secp256k1, from a BIP-39 mnemonic or from hex, and every place they may be kept in.
 
-A key never leaves this module in readable form: not in a repr, not in a pickle, not in an error. Whatever is wrong
-with a secret is told by position and count ("word 3", "11 words"), never by repeating any part of it.
+A key never leaves the `keys` modules in readable form: not in a repr, not in a pickle, not in an error, not in the
+frames of a traceback. Whatever is wrong with a secret is told by position and count ("word 3", "11 words"), never by
+repeating any part of it.
 
 An account's address is bech32(prefix, RIPEMD-160(SHA-256(compressed public key))). RIPEMD-160 comes from
 pycryptodome because hashlib's depends on how OpenSSL was built.
@@ -13,9 +14,8 @@ import hashlib
 import hmac
 import os
 import re
-import stat
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -24,6 +24,10 @@ from coincurve import PrivateKey
 from Crypto.Hash import RIPEMD160
 from mnemonic import Mnemonic
 
+from coordinator.submission import keys_keyring, keys_sealed
+from coordinator.submission.keys_private_file import read_private
+from coordinator.submission.keys_sealed import Cost, KeyFile
+from coordinator.submission.keys_secret import Secret, concealed
 from hashfleet.errors import KeyProblem
 
 #: Bech32 prefix of accounts on the Structs chains.
@@ -31,16 +35,20 @@ ADDRESS_PREFIX: Final = "structs"
 #: SLIP-44 coin type 118, first account: what the chain's own wallet and the web client derive.
 HD_PATH: Final = "m/44'/118'/0'/0/0"
 
-#: Names of the environment variables; at most one of them may be set.
+#: Names of the environment variables; at most one of these three may be set. The last may name several files, with
+#: colons between them as in PATH.
 MNEMONIC_VARIABLE: Final = "HASHFLEET_MNEMONIC"
 PRIVATE_KEY_VARIABLE: Final = "HASHFLEET_PRIVATE_KEY"
 KEY_FILE_VARIABLE: Final = "HASHFLEET_KEY_FILE"
+#: The passphrase of encrypted key files, or a private file that holds it; at most one of these two may be set.
+PASSPHRASE_VARIABLE: Final = "HASHFLEET_KEY_PASSPHRASE"
+PASSPHRASE_FILE_VARIABLE: Final = "HASHFLEET_KEY_PASSPHRASE_FILE"
+#: Keys that one coordinator signs with at most.
+MAX_KEYS: Final = 100
 
 #: Order of the secp256k1 group (SEC 2, section 2.4.1); a private key is 1 to order - 1.
 _ORDER: Final = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
 _WORD_COUNTS: Final = (12, 15, 18, 21, 24)
-#: A mnemonic of 24 words has at most 215 characters; the bound only keeps a wrong path from costing memory.
-_MAX_KEY_FILE_BYTES: Final = 4096
 _HEX_KEY: Final = re.compile(r"(?:0x)?([0-9a-fA-F]{64})", re.ASCII)
 _MAX_PATH_DEPTH: Final = 16
 
@@ -50,6 +58,7 @@ class SigningKey:
 
     __slots__ = ("__key", "_address", "_public_key")
 
+    @concealed
     def __init__(self, secret: bytes, prefix: str = ADDRESS_PREFIX) -> None:
         """Take a 32-byte secret. Raises KeyProblem if it has another length or is not a key of the curve."""
         if len(secret) != 32:
@@ -92,16 +101,26 @@ def address_of(public_key: bytes, prefix: str = ADDRESS_PREFIX) -> str:
     return bech32.bech32_encode(prefix, groups)
 
 
+@concealed
 def from_hex(text: str, prefix: str = ADDRESS_PREFIX) -> SigningKey:
     """The key written as 64 hex digits, `0x` before them or not. Raises KeyProblem."""
+    return SigningKey(_secret_of_hex(text), prefix)
+
+
+@concealed
+def from_mnemonic(words: str, *, passphrase: str = "", path: str = HD_PATH, prefix: str = ADDRESS_PREFIX) -> SigningKey:
+    """The key that a wallet derives from an English BIP-39 mnemonic at a BIP-32 path. Raises KeyProblem."""
+    return SigningKey(_secret_of_mnemonic(words, passphrase, path), prefix)
+
+
+def _secret_of_hex(text: str) -> bytes:
     found = _HEX_KEY.fullmatch(text.strip())
     if not found:
         raise KeyProblem(f"the private key has {len(text.strip())} characters; it should be 64 hex digits")
-    return SigningKey(bytes.fromhex(found[1]), prefix)
+    return bytes.fromhex(found[1])
 
 
-def from_mnemonic(words: str, *, passphrase: str = "", path: str = HD_PATH, prefix: str = ADDRESS_PREFIX) -> SigningKey:
-    """The key that a wallet derives from an English BIP-39 mnemonic at a BIP-32 path. Raises KeyProblem."""
+def _secret_of_mnemonic(words: str, passphrase: str, path: str) -> bytes:
     phrase = " ".join(unicodedata.normalize("NFKD", words).lower().split())
     listed = phrase.split(" ") if phrase else []
     if len(listed) not in _WORD_COUNTS:
@@ -113,10 +132,10 @@ def from_mnemonic(words: str, *, passphrase: str = "", path: str = HD_PATH, pref
             raise KeyProblem(f"word {position} of the mnemonic is not in the English BIP-39 list; check its spelling")
     if not language.check(phrase):
         raise KeyProblem("the checksum of the mnemonic is wrong; a word is exchanged or the order is not the original")
-    seed = Mnemonic.to_seed(phrase, passphrase)
-    return SigningKey(derive(seed, path)[0], prefix)
+    return derive(Mnemonic.to_seed(phrase, passphrase), path)[0]
 
 
+@concealed
 def derive(seed: bytes, path: str) -> tuple[bytes, bytes]:
     """BIP-32: the private key and chain code, 32 bytes each, at `path` below the master key of a seed.
 
@@ -143,60 +162,154 @@ def derive(seed: bytes, path: str) -> tuple[bytes, bytes]:
     return secret, chain_code
 
 
+@concealed
 def from_text(text: str, prefix: str = ADDRESS_PREFIX) -> SigningKey:
     """The key in a text that holds either a mnemonic or hex digits: several words are a mnemonic. Raises KeyProblem."""
-    return from_mnemonic(text, prefix=prefix) if len(text.split()) > 1 else from_hex(text, prefix)
+    return SigningKey(secret_of(Secret(text)).reveal(), prefix)
 
 
-def from_file(path: Path, prefix: str = ADDRESS_PREFIX) -> SigningKey:
-    """The key in a file that only its owner can read. Raises KeyProblem.
+@concealed
+def secret_of(text: Secret[str], path: str = HD_PATH) -> Secret[bytes]:
+    """The 32-byte private key that a mnemonic (at this BIP-32 path) or hex digits stand for. Raises KeyProblem."""
+    words = text.reveal()
+    return Secret(_secret_of_mnemonic(words, "", path) if len(words.split()) > 1 else _secret_of_hex(words))
 
-    The permissions are those of the file that was opened, so nobody can exchange it between check and reading.
+
+def new_mnemonic(words: int = 24) -> Secret[str]:
+    """A fresh English mnemonic of 12, 15, 18, 21 or 24 words, from the system's random numbers. Raises KeyProblem."""
+    if words not in _WORD_COUNTS:
+        raise KeyProblem(f"a mnemonic of {words} words was asked for; it should have 12, 15, 18, 21 or 24")
+    return Secret(Mnemonic("english").to_mnemonic(os.urandom(words * 4 // 3)))
+
+
+@concealed
+def sealed(secret: Secret[bytes], passphrase: Secret[str], cost: Cost) -> KeyFile:
+    """The encrypted key file of a private key. Raises KeyProblem."""
+    key = SigningKey(secret.reveal())
+    return keys_sealed.seal(secret, passphrase, key.address, key.public_key, cost)
+
+
+@concealed
+def into_keyring(secret: Secret[bytes]) -> KeyFile:
+    """Keep a private key in the OS keyring; the file tells which one it is. Raises KeyProblem."""
+    key = SigningKey(secret.reveal())
+    keys_keyring.store(key.address, Secret(secret.reveal().hex()))
+    return KeyFile(address=key.address, public_key=key.public_key.hex(), kept_in="keyring")
+
+
+#: Gives the passphrase of the key file that it is told.
+AskPassphrase = Callable[[Path], Secret[str]]
+
+
+@concealed
+def from_file(path: Path, prefix: str = ADDRESS_PREFIX, passphrase: AskPassphrase | None = None) -> SigningKey:
+    """The key in a file that only its owner can read: a mnemonic, hex digits, or what `hashfleet keys` made.
+
+    `passphrase` is called for a file that is encrypted. Raises KeyProblem.
     """
+    text = read_private(path, "key file")
     try:
-        # Without O_NONBLOCK, opening a pipe would wait for a writer for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise KeyProblem(f"the key file {path} cannot be opened: {error.strerror}") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise KeyProblem(f"{path} is not a regular file; it should be a file that holds a mnemonic or a hex key")
-        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise KeyProblem(f"the key file {path} is open to other users; make it private with: chmod 600 {path}")
-        data = os.read(descriptor, _MAX_KEY_FILE_BYTES + 1)
-    except OSError as error:
-        raise KeyProblem(f"the key file {path} cannot be read: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
-    if len(data) > _MAX_KEY_FILE_BYTES:
-        raise KeyProblem(f"the key file {path} has more than {_MAX_KEY_FILE_BYTES} bytes; it should hold one key")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise KeyProblem(f"the key file {path} is not text; it should hold a mnemonic or 64 hex digits") from None
-    try:
-        return from_text(text, prefix)
+        if not keys_sealed.is_key_file(text.reveal()):
+            return SigningKey(secret_of(text).reveal(), prefix)
+        file = keys_sealed.parse(text.reveal())
     except KeyProblem as error:
         raise KeyProblem(f"the key file {path} holds no usable key: {error}") from None
+    if file.kept_in == "keyring":
+        secret = secret_of(keys_keyring.fetch(file.address))
+    elif passphrase is None:
+        raise KeyProblem(
+            f"the key file {path} is encrypted and there is nobody to ask for its passphrase; set "
+            f"{PASSPHRASE_FILE_VARIABLE} to a private file that holds it"
+        )
+    else:
+        given = passphrase(path)
+        try:
+            secret = keys_sealed.open_sealed(file, given)
+        except KeyProblem as error:
+            raise KeyProblem(f"the key file {path} cannot be opened: {error}") from None
+    key = SigningKey(secret.reveal(), prefix)
+    if key.public_key.hex() != file.public_key:
+        raise KeyProblem(f"the key file {path} names {file.address}, but what it leads to is another key; make it anew")
+    return key
 
 
-def from_environment(environment: Mapping[str, str], prefix: str = ADDRESS_PREFIX) -> SigningKey | None:
-    """The key that the environment names, or None if it names none: the fleet then only watches. Raises KeyProblem."""
+@concealed
+def from_environment(
+    environment: Mapping[str, str], prefix: str = ADDRESS_PREFIX, passphrase: AskPassphrase | None = None
+) -> tuple[SigningKey, ...]:
+    """The keys that the environment names, in their order; none if it names none. Raises KeyProblem."""
     names = [name for name in (MNEMONIC_VARIABLE, PRIVATE_KEY_VARIABLE, KEY_FILE_VARIABLE) if environment.get(name)]
     if not names:
-        return None
+        return ()
     if len(names) > 1:
         raise KeyProblem(f"{' and '.join(names)} are set; set only one of them, so that it is plain which key signs")
     (name,) = names
+    value = environment[name]
     try:
         if name == KEY_FILE_VARIABLE:
-            return from_file(Path(environment[name]).expanduser(), prefix)
+            paths = [Path(part).expanduser() for part in value.split(os.pathsep) if part]
+            return _each_once(paths, prefix, passphrase)
         if name == MNEMONIC_VARIABLE:
-            return from_mnemonic(environment[name], prefix=prefix)
-        return from_hex(environment[name], prefix)
+            return (from_mnemonic(value, prefix=prefix),)
+        return (from_hex(value, prefix),)
     except KeyProblem as error:
         raise KeyProblem(f"{name}: {error}") from None
+
+
+@concealed
+def load_keys(
+    files: Sequence[Path],
+    environment: Mapping[str, str],
+    *,
+    ask: AskPassphrase | None = None,
+    prefix: str = ADDRESS_PREFIX,
+) -> tuple[SigningKey, ...]:
+    """Every key that a coordinator may sign with, in the order configured; none at all is no error here.
+
+    `files` are key files of any kind (`from_file`); if there are any, the keys that the environment names are left
+    alone. An encrypted file's passphrase comes from the environment, otherwise from `ask`, once per file. Raises
+    KeyProblem, also for a key that is named twice.
+    """
+    given = passphrase_in(environment)
+    passphrase: AskPassphrase | None = ask if given is None else lambda _: given
+    return _each_once(files, prefix, passphrase) if files else from_environment(environment, prefix, passphrase)
+
+
+@concealed
+def passphrase_in(environment: Mapping[str, str]) -> Secret[str] | None:
+    """The passphrase that the environment gives, itself or by a private file; None if it gives none.
+
+    Raises KeyProblem. One line break at a file's end does not belong to the passphrase.
+    """
+    text, path = environment.get(PASSPHRASE_VARIABLE), environment.get(PASSPHRASE_FILE_VARIABLE)
+    if text and path:
+        raise KeyProblem(f"{PASSPHRASE_VARIABLE} and {PASSPHRASE_FILE_VARIABLE} are set; set only one of them")
+    if path:
+        return passphrase_of(Path(path).expanduser())
+    return Secret(text) if text else None
+
+
+@concealed
+def passphrase_of(path: Path) -> Secret[str]:
+    """The passphrase in a file that only its owner can read. Raises KeyProblem."""
+    found = Secret(read_private(path, "passphrase file").reveal().removesuffix("\n").removesuffix("\r"))
+    if not found.reveal() or "\n" in found.reveal():
+        raise KeyProblem(f"the passphrase file {path} should hold one line, and it should not be empty")
+    return found
+
+
+def _each_once(files: Sequence[Path], prefix: str, passphrase: AskPassphrase | None) -> tuple[SigningKey, ...]:
+    if len(files) > MAX_KEYS:
+        raise KeyProblem(f"{len(files)} key files are given; one coordinator signs with at most {MAX_KEYS}")
+    found: dict[str, tuple[Path, SigningKey]] = {}
+    for path in files:
+        key = from_file(path, prefix, passphrase)
+        if key.address in found:
+            raise KeyProblem(
+                f"the key files {found[key.address][0]} and {path} hold the same key, {key.address}; give each key once"
+            )
+        found[key.address] = path, key
+    return tuple(key for _, key in found.values())
 
 
 def _halves(key: bytes, data: bytes) -> tuple[bytes, bytes]:

@@ -71,14 +71,20 @@ def command(
     """
     # Imported here: the command line should answer --help without loading gRPC, SQL and the chain's libraries.
     from coordinator.server import Addresses, Settings, serve
-    from coordinator.submission.keys import from_environment, from_file
+    from coordinator.submission.keys import load_keys
+    from coordinator.submission.keys_secret import protect_process
+    from hashfleet.cli.passphrase import ask_passphrase
 
     configure_logging(verbose)
-    key = from_file(key_file) if key_file else from_environment(os.environ)
-    if key is None:
+    protect_process()
+    keys = load_keys([key_file] if key_file else [], os.environ, ask=ask_passphrase)
+    if not keys:
         raise KeyProblem(
             "no signing key: give --key-file, or set HASHFLEET_MNEMONIC or HASHFLEET_PRIVATE_KEY in the environment"
         )
+    if len(keys) > 1:
+        raise KeyProblem(f"{len(keys)} keys are given; this coordinator signs with one")
+    (key,) = keys
     settings = Settings(listen, http, database, chain_grpc, chain_rpc, chain_id, allow_host, keep_days)
 
     def ready(addresses: Addresses) -> None:

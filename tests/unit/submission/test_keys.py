@@ -245,7 +245,7 @@ def test_a_file_with_anything_else_is_a_key_problem(key_file: Path, data: bytes,
 
 
 def test_an_environment_without_a_key_means_watching_only() -> None:
-    assert keys.from_environment({"PATH": "/bin", "HASHFLEET_MNEMONIC": ""}) is None
+    assert keys.from_environment({"PATH": "/bin", "HASHFLEET_MNEMONIC": ""}) == ()
 
 
 def test_the_environment_gives_the_key_in_each_of_three_ways(key_file: Path) -> None:
@@ -254,8 +254,7 @@ def test_the_environment_gives_the_key_in_each_of_three_ways(key_file: Path) -> 
         ("HASHFLEET_PRIVATE_KEY", SECRET_HEX),
         ("HASHFLEET_KEY_FILE", str(key_file)),
     ]:
-        key = keys.from_environment({name: value})
-        assert isinstance(key, SigningKey)
+        (key,) = keys.from_environment({name: value})
         assert key.address == KEY["address"], name
 
 
