@@ -56,6 +56,7 @@ from coordinator.submission.outcome import (
     claim_of,
 )
 from coordinator.submission.transaction import sign_completion
+from coordinator.submission.turns import Place, Turns
 from coordinator.submission.verdict import Disposition, disposition
 from hashfleet.action import Work
 from hashfleet.errors import BadChainAnswer, ChainError, HashfleetError, InvalidInput, KeyProblem, WorkGone, WorkPaused
@@ -105,6 +106,18 @@ class _Proof:
     told: str = ""
     #: The ledger was asked whether a transaction of ours landed before (we may have crashed before telling).
     ledger_read: bool = False
+    #: It is the lane's business no more.
+    forgotten: bool = False
+    filed: Place | None = None
+
+    @property
+    def order(self) -> Place:
+        """Of two that may be signed for now, the one with the lesser order goes first."""
+        return self.submission.priority, self.set_backs, self.arrival
+
+    @property
+    def has_a_turn(self) -> bool:
+        return self.flight is None and not self.forgotten
 
 
 class Lane:
@@ -132,6 +145,9 @@ class Lane:
         self._timeout_blocks = timeout_blocks
         self._gas_limit = gas_limit
         self._proofs: dict[Claim, _Proof] = {}
+        #: Those with a live transaction, by arrival; and those without, in the order of their turns.
+        self._flying: dict[int, _Proof] = {}
+        self._turns: Turns[_Proof] = Turns()
         #: The claim that each job is about now, and whether the coordinator said so or the ledger.
         self._claims: dict[str, tuple[Claim, bool]] = {}
         self._arrivals = 0
@@ -150,12 +166,12 @@ class Lane:
     @property
     def waiting(self) -> int:
         """Proofs that have no live transaction."""
-        return sum(proof.flight is None for proof in self._proofs.values())
+        return len(self._proofs) - len(self._flying)
 
     @property
     def in_flight(self) -> int:
         """Live transactions."""
-        return sum(proof.flight is not None for proof in self._proofs.values())
+        return len(self._flying)
 
     async def recover(self) -> None:
         """Take up the live attempts of this key from the ledger. May be called again. Raises StoreError."""
@@ -185,6 +201,7 @@ class Lane:
             known.announce = known.flight is not None
         # By the range as it was: the chain is asked only when it is likely to say yes.
         known.not_before = ripe_at(submission.work, submission.proof)
+        self._turns.file(known, self._height)
         self._wake.set()
 
     def block_seen(self, height: int) -> None:
@@ -219,10 +236,10 @@ class Lane:
         self._count_anew()
         await self._announce()
         flying = sorted(
-            (proof for proof in self._proofs.values() if proof.flight and proof.looked_up_at < self._height),
+            (proof for proof in self._flying.values() if proof.looked_up_at < self._height),
             key=_sequence_of,
         )
-        if not flying and not (self._may_sign() and self._ready()):
+        if not flying and not (self._may_sign() and self._turns.first(self._height)):
             return
         # Accounts before look-ups: then a sequence that is used and a transaction that is not found fit together.
         addresses = {self._key.address, *(proof.flight.attempt.address for proof in flying if proof.flight)}
@@ -230,11 +247,17 @@ class Lane:
         for proof in flying:
             with _apart(proof):
                 await self._follow(proof, accounts)
-        for proof in self._ready():
-            if not self._may_sign():
-                break
-            with _apart(proof):
-                await self._take_turn(proof, accounts[self._key.address])
+        tried: list[_Proof] = []
+        try:
+            while self._may_sign() and (turn := self._turns.take(self._height)) is not None:
+                tried.append(turn)
+                with _apart(turn):
+                    await self._take_turn(turn, accounts[self._key.address])
+        finally:
+            # Only now, so that none has two turns in one round.
+            for proof in tried:
+                if proof.has_a_turn:
+                    self._turns.file(proof, self._height)
 
     def _count_anew(self) -> None:
         if self._counted_at != self._height:
@@ -249,13 +272,8 @@ class Lane:
             self._sends < SENDS_PER_BLOCK
             and self._reads < MAX_READS_PER_BLOCK
             and self._refusals < MAX_REFUSALS_PER_BLOCK
-            and sum(proof.flight is not None and not proof.held for proof in self._proofs.values()) < MAX_IN_FLIGHT
+            and sum(not proof.held for proof in self._flying.values()) < MAX_IN_FLIGHT
         )
-
-    def _ready(self) -> list[_Proof]:
-        """The proofs that a transaction may be signed for now, in the order of their turns."""
-        ready = [proof for proof in self._proofs.values() if proof.flight is None and proof.not_before <= self._height]
-        return sorted(ready, key=lambda proof: (proof.submission.priority, proof.set_backs, proof.arrival))
 
     # ---- following a live transaction ----------------------------------------------------------------------------
 
@@ -396,7 +414,9 @@ class Lane:
             return
         # Whatever `submit` did meanwhile: this row is live now, so it is followed.
         proof = self._proofs.setdefault(claim, proof)
+        proof.forgotten = False
         proof.flight, proof.maybe_sent, proof.held, proof.looked_up_at = Flight(stored), False, False, self._height
+        self._flying[proof.arrival] = proof
         proof.told = ""
         logger.info(
             "Signed transaction %s for %s %s, sequence %d.",
@@ -411,7 +431,7 @@ class Lane:
     def _sign(self, submission: Submission, work: Work, account: Account) -> Attempt:
         taken = {
             proof.flight.attempt.sequence
-            for proof in self._proofs.values()
+            for proof in self._flying.values()
             if proof.flight is not None and not proof.held and proof.flight.attempt.address == self._key.address
         }
         sequence = next_sequence(max(account.sequence, self._sequence_floor), taken)
@@ -556,6 +576,8 @@ class Lane:
         if ended.state is AttemptState.INCLUDED and ended.address == self._key.address:
             self._sequence_floor = max(self._sequence_floor, ended.sequence + 1)
         proof.flight, proof.maybe_sent, proof.held, proof.void = None, False, False, None
+        self._flying.pop(proof.arrival, None)
+        self._turns.file(proof, self._height)
 
     async def _note(self, proof: _Proof, changed: Attempt) -> Attempt:
         """Store a change of the live attempt."""
@@ -577,6 +599,7 @@ class Lane:
             proof = self._proofs[claim] = _Proof(submission, self._arrivals)
         if proof.flight is None:
             proof.flight, proof.maybe_sent, proof.announce = Flight(attempt), True, True
+            self._flying[proof.arrival] = proof
             proof.looked_up_at = -1
         # A job may have an older void transaction that is still live: its news must not be taken for the newer's.
         current, by_coordinator = self._claims.get(attempt.job_id, (claim, False))
@@ -597,18 +620,21 @@ class Lane:
         """Its job has another anchor now: forget the proof, but follow its transaction if one is live."""
         if proof.flight is None:
             del self._proofs[claim]
+            proof.forgotten = True
         else:
             proof.wanted, proof.held, proof.announce = False, True, False
 
     def _forget(self, proof: _Proof) -> None:
         claim = claim_of(proof.submission.work)
+        proof.forgotten = True
+        self._flying.pop(proof.arrival, None)
         if self._proofs.get(claim) is proof:
             del self._proofs[claim]
         if self._claims.get(proof.submission.job_id, (None, False))[0] == claim:
             del self._claims[proof.submission.job_id]
 
     async def _announce(self) -> None:
-        for proof in list(self._proofs.values()):
+        for proof in list(self._flying.values()):
             if proof.announce and proof.flight is not None:
                 proof.announce = False
                 attempt = proof.flight.attempt
