@@ -55,6 +55,21 @@ class TxAnswer:
     height: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SigningRight:
+    """The right of an address to hand in proofs for an object."""
+
+    #: The player that the address is registered to.
+    player_id: str
+    #: The player whose permissions decide about the object.
+    owner_id: str
+
+    @property
+    def owns(self) -> bool:
+        """Whether it stems from owning the object, so that no other player can take it away."""
+        return self.player_id == self.owner_id
+
+
 class ChainClient(Protocol):
     """A node of the chain. Every call is time-limited and raises a ChainError if there is no usable answer."""
 
@@ -95,8 +110,12 @@ class ChainClient(Protocol):
         """
         ...
 
-    async def check_signer(self, address: str, action: Action, object_id: str) -> None:
-        """Raise KeyProblem if the address is not registered or lacks the permission bit of this action."""
+    async def check_signer(self, address: str, action: Action, object_id: str) -> SigningRight:
+        """The right of an address to complete this work.
+
+        Raises KeyProblem if the address is not registered or lacks the permission bit of this action, WorkGone if
+        the object does not exist.
+        """
         ...
 
     async def account(self, address: str) -> Account:

@@ -23,8 +23,8 @@ class KnownRights:
     """Rights found with the node, and owners told by readings. `now` is any clock in seconds that never goes back."""
 
     def __init__(self) -> None:
-        #: (address, owner, action) -> time until which it holds.
-        self._rights: dict[tuple[str, str, Action], float] = {}
+        #: (address, owner, action) -> time until which it holds, and the player of the address.
+        self._rights: dict[tuple[str, str, Action], tuple[float, str]] = {}
         #: (action, object) -> time until which it holds, and the owner.
         self._owners: dict[tuple[Action, str], tuple[float, str]] = {}
         #: Changes with every block that may have changed a right: what was asked before it is not to be kept.
@@ -41,17 +41,18 @@ class KnownRights:
         until, owner = self._owners.pop((action, object_id), (0.0, None))
         return owner if now < until else None
 
-    def keep(self, address: str, owner: str, action: Action, era: int, now: float) -> None:
-        """The node said, asked in this era, that the address may do this action for this owner."""
+    def keep(self, address: str, owner: str, action: Action, player: str, era: int, now: float) -> None:
+        """The node said, asked in this era, that the address, a player's, may do this action for this owner."""
         if era != self.era:
             return
         if len(self._rights) >= _MOST:
             self._rights.clear()
-        self._rights[address, owner, action] = now + RIGHT_SECONDS
+        self._rights[address, owner, action] = now + RIGHT_SECONDS, player
 
-    def hold(self, address: str, owner: str, action: Action, now: float) -> bool:
-        """Whether the address is known to have this right."""
-        return now < self._rights.get((address, owner, action), 0.0)
+    def holder(self, address: str, owner: str, action: Action, now: float) -> str | None:
+        """The player of the address, if the address is known to have this right."""
+        until, player = self._rights.get((address, owner, action), (0.0, ""))
+        return player if now < until else None
 
     def block_seen(self, touched: frozenset[str] | None) -> None:
         """Forget what a block may have changed; None for a block of which nothing is known."""

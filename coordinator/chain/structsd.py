@@ -25,7 +25,7 @@ from websockets.asyncio.client import ClientConnection
 
 from coordinator.chain import cometbft, object_state
 from coordinator.chain.block_events import permissions_on
-from coordinator.chain.client import Account, Block, TxAnswer, WorkReading
+from coordinator.chain.client import Account, Block, SigningRight, TxAnswer, WorkReading
 from coordinator.chain.node_connection import AlreadyKnown, HeightWitness, NodeConnection, NotServed, parse_target
 from coordinator.chain.permissions import check_delegation, permission_id, signer_player
 from coordinator.chain.rights import KnownRights
@@ -537,20 +537,24 @@ class StructsdClient:
 
     # Who may sign, and with which account
 
-    async def check_signer(self, address: str, action: Action, object_id: str) -> None:
-        """Raise KeyProblem if the address is not registered or lacks the permission bit of this action.
+    async def check_signer(self, address: str, action: Action, object_id: str) -> SigningRight:
+        """The right of an address to complete this work.
 
-        Raises WorkGone if the object does not exist. A right that stems from a guild-rank rule only is not seen. What
-        was found for another object of the same owner holds until a block touches it (`rights`).
+        Raises KeyProblem if the address is not registered or lacks the permission bit of this action, WorkGone if the
+        object does not exist. A right that stems from a guild-rank rule only is not seen. What was found for another
+        object of the same owner holds until a block touches it (`rights`).
         """
         check_object_id(object_id, action.object_type, "entity_id")
         era = self._rights.era
         owner = self._rights.take_owner(action, object_id, self._now()) or await self._owner(action, object_id)
-        if not self._rights.hold(address, owner, action, self._now()):
-            await self._check_right(address, owner, action)
-            self._rights.keep(address, owner, action, era, self._now())
+        player = self._rights.holder(address, owner, action, self._now())
+        if player is None:
+            player = await self._check_right(address, owner, action)
+            self._rights.keep(address, owner, action, player, era, self._now())
+        return SigningRight(player, owner)
 
-    async def _check_right(self, address: str, owner: str, action: Action) -> None:
+    async def _check_right(self, address: str, owner: str, action: Action) -> str:
+        """The player of the address, if the address may do this for the owner. Raises KeyProblem."""
         answer = await self._node.ask(
             self._node.stub(QueryStub).Address,
             query_pb2.QueryGetAddressRequest(address=address),
@@ -558,7 +562,7 @@ class StructsdClient:
         )
         signer = signer_player(answer, address, action)
         if owner == signer:
-            return
+            return signer
         asked = permission_id(owner, signer)
         record = await self._node.find(
             self._node.stub(QueryStub).Permission,
@@ -566,6 +570,7 @@ class StructsdClient:
             f"permission {asked}",
         )
         check_delegation(record, owner, signer, action)
+        return signer
 
     async def _owner(self, action: Action, object_id: str) -> str:
         """The player whose permissions decide about this object. Raises WorkGone if it does not exist."""

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from coordinator.chain.client import Account, Block, TxAnswer, WorkReading
+from coordinator.chain.client import Account, Block, SigningRight, TxAnswer, WorkReading
 from coordinator.core.commands import CancelLease, Command, GrantLease
 from coordinator.core.events import HitReported, LeaseEnd, LeaseEnded, WorkerJoined
 from coordinator.core.roster import DeviceOffer
@@ -245,7 +245,8 @@ class ParentChain:
     async def outstanding_work(self, player_id: str) -> list[tuple[Action, str]]:
         return []
 
-    async def check_signer(self, address: str, action: Action, object_id: str) -> None: ...
+    async def check_signer(self, address: str, action: Action, object_id: str) -> SigningRight:
+        return SigningRight("1-7", "1-7")
 
     async def account(self, address: str) -> Account:
         found: Account = self._parent.ask("account")

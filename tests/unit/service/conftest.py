@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from coordinator.api.grpc_server import build_server
-from coordinator.chain.client import Account, Block, TxAnswer, WorkReading
+from coordinator.chain.client import Account, Block, SigningRight, TxAnswer, WorkReading
 from coordinator.core.job import Job, JobState
 from coordinator.service import Service
 from coordinator.store.protocol import KeyedRequest, StoreError
@@ -73,8 +73,9 @@ class OneNodeChain:
         self._check()
         return [(work.action, work.object_id) for work in self.works.values()]
 
-    async def check_signer(self, address: str, action: Action, object_id: str) -> None:
+    async def check_signer(self, address: str, action: Action, object_id: str) -> SigningRight:
         self._check()
+        return SigningRight("1-7", "1-7")
 
     async def account(self, address: str) -> Account:
         self._check()

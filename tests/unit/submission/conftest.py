@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import pytest
 import pytest_asyncio
 
-from coordinator.chain.client import Account, Block, TxAnswer, WorkReading
+from coordinator.chain.client import Account, Block, SigningRight, TxAnswer, WorkReading
 from coordinator.core.job import Job, JobState
 from coordinator.store.protocol import EndedJob, JobFilter, KeyedRequest, LiveAttemptExists, Store
 from coordinator.submission.attempt import Attempt
@@ -112,7 +112,8 @@ class ScriptedChain:
 
     async def outstanding_work(self, player_id: str) -> list[tuple[Action, str]]: ...  # a lane never asks
 
-    async def check_signer(self, address: str, action: Action, object_id: str) -> None: ...
+    async def check_signer(self, address: str, action: Action, object_id: str) -> SigningRight:
+        return SigningRight("1-7", "1-7")
 
     async def read_work(self, action: Action, object_id: str) -> WorkReading:
         await self._call("read_work")
