@@ -81,7 +81,7 @@ def _backend() -> KeyringBackend:
 
 
 def _in_time(question: Callable[[], _ResultT], seconds: float) -> _ResultT:
-    """Ask the keyring within a time limit. Raises KeyProblem that tells an error by its kind: its text may be anything."""
+    """Ask the keyring within a time limit. Raises KeyProblem with the kind of an error, as its text may be anything."""
     import keyring.errors
 
     answers: list[_ResultT] = []
