@@ -35,6 +35,7 @@ _NAMES = {
     "start_difficulty": "start_difficulty",
     "deadline_height": "deadline_height",
     "weight": "weight",
+    "founding": "founding",
 }
 
 

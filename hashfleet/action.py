@@ -4,6 +4,7 @@ The chain hashes these bytes (UTF-8, no separators, plain decimals, ids exactly 
 
     build, mine, refine   {structId}BUILD{anchor}NONCE{nonce}         (or MINE, REFINE)
     raid                  {fleetId}@{planetId}RAID{anchor}NONCE{nonce}
+    charter (v0.21 on)    CHAIN{chainId}|{solverId}@{founderId}GUILDCHARTER{anchor}NONCE{nonce}
 
 Everything up to and including ``NONCE`` is the *prefix*; `prefix` is the only place that writes it.
 """
@@ -23,9 +24,18 @@ MAX_HEIGHT = 2**31 - 1
 MAX_RANGE = 2**31 - 1
 
 # The number before the dash of an object id, as the chain numbers its object types.
-PLAYER_TYPE, PLANET_TYPE, STRUCT_TYPE, ADDRESS_TYPE, FLEET_TYPE = 1, 2, 5, 8, 9
-_TYPE_NAMES = {PLAYER_TYPE: "player", PLANET_TYPE: "planet", STRUCT_TYPE: "struct", FLEET_TYPE: "fleet"}
+PLAYER_TYPE, PLANET_TYPE, REACTOR_TYPE, SUBSTATION_TYPE, STRUCT_TYPE, ADDRESS_TYPE, FLEET_TYPE = 1, 2, 3, 4, 5, 8, 9
+_TYPE_NAMES = {
+    PLAYER_TYPE: "player",
+    PLANET_TYPE: "planet",
+    REACTOR_TYPE: "reactor",
+    SUBSTATION_TYPE: "substation",
+    STRUCT_TYPE: "struct",
+    FLEET_TYPE: "fleet",
+}
 _OBJECT_ID = re.compile(r"([0-9]{1,2})-(0|[1-9][0-9]{0,19})", re.ASCII)
+#: CometBFT's limit of a chain id is 50 characters.
+_CHAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}", re.ASCII)
 
 
 class Action(enum.Enum):
@@ -35,11 +45,21 @@ class Action(enum.Enum):
     MINE = "MINE"
     REFINE = "REFINE"
     RAID = "RAID"
+    #: Founding a guild by proof of work: one puzzle for the whole chain.
+    CHARTER = "GUILDCHARTER"
 
     @property
     def object_type(self) -> int:
-        """Type number of the object that the work is done on: a fleet for a raid, else a struct."""
-        return FLEET_TYPE if self is Action.RAID else STRUCT_TYPE
+        """Type number of what the work is done on: a fleet for a raid, the founder for a charter, else a struct."""
+        return _OBJECT_TYPES.get(self, STRUCT_TYPE)
+
+    @property
+    def priced(self) -> bool:
+        """Whether its transaction pays fees. The others are free, and must not stand in one transaction with it."""
+        return self is Action.CHARTER
+
+
+_OBJECT_TYPES = {Action.RAID: FLEET_TYPE, Action.CHARTER: PLAYER_TYPE}
 
 
 def check_object_id(text: str, object_type: int, what: str) -> str:
@@ -76,12 +96,32 @@ def check_range(difficulty_range: int) -> int:
     return difficulty_range
 
 
+def check_chain_id(text: str) -> str:
+    """Return `text` if it can be the id of a chain, else raise InvalidInput."""
+    if not _CHAIN_ID.fullmatch(text):
+        raise InvalidInput(f"the chain id is {_shown(text)}; it should be like structstestnet-111")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class CharterTerms:
+    """What the puzzle of a charter names beside founder and anchor. Checked when made."""
+
+    chain_id: str
+    #: The player that the signing key belongs to: a proof is of use to nobody else.
+    solver_id: str
+
+    def __post_init__(self) -> None:
+        check_chain_id(self.chain_id)
+        check_object_id(self.solver_id, PLAYER_TYPE, "the solver")
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """One puzzle, as the chain poses it now. Checked when made, so a Work is always well-formed."""
 
     action: Action
-    #: Struct id, or fleet id for a raid.
+    #: Struct id; fleet id for a raid; for a charter the id of the player who founds the guild.
     object_id: str
     #: Height at which the clock of this work started.
     anchor: int
@@ -89,6 +129,8 @@ class Work:
     range: int
     #: The planet that is raided; None for every other action.
     target_id: str | None = None
+    #: Who solves a charter, and on which chain; None for every other action.
+    charter: CharterTerms | None = None
 
     def __post_init__(self) -> None:
         check_object_id(self.object_id, self.action.object_type, "entity_id")
@@ -98,17 +140,22 @@ class Work:
             check_object_id(self.target_id or "", PLANET_TYPE, "target_id")
         elif self.target_id is not None:
             raise InvalidInput(f"target_id is {_shown(self.target_id)}; only a raid has a target")
+        if (self.action is Action.CHARTER) != (self.charter is not None):
+            raise InvalidInput("the chain and the solver should be named for a charter, and for nothing else")
 
     @property
     def prefix(self) -> bytes:
         """The bytes that stand before the nonce."""
-        return prefix(self.action, self.object_id, self.anchor, self.target_id)
+        return prefix(self.action, self.object_id, self.anchor, self.target_id, self.charter)
 
 
-def prefix(action: Action, object_id: str, anchor: int, target_id: str | None = None) -> bytes:
+def prefix(
+    action: Action, object_id: str, anchor: int, target_id: str | None = None, charter: CharterTerms | None = None
+) -> bytes:
     """The bytes before the nonce, for any anchor: a chain also hashes clocks that nobody should work on (height 0)."""
+    before = f"CHAIN{charter.chain_id}|{charter.solver_id}@" if charter is not None else ""
     where = f"@{target_id}" if action is Action.RAID else ""
-    return f"{object_id}{where}{action.value}{anchor}NONCE".encode("ascii")
+    return f"{before}{object_id}{where}{action.value}{anchor}NONCE".encode("ascii")
 
 
 def _shown(text: str) -> str:

@@ -7,7 +7,7 @@ what is sent and told again is explicit.
 from __future__ import annotations
 
 from hashfleet.action import Action
-from hashfleet.autopilot_rule import AutopilotRule
+from hashfleet.autopilot_rule import PICKED_UP, AutopilotRule
 from hashfleet.errors import InvalidInput
 from hashfleet.job_spec import mode_of, priority_of, start_mode_of
 from hashfleet.rpc.hashfleet.v1 import autopilot_service_pb2, job_pb2
@@ -19,7 +19,7 @@ def rule_of(message: autopilot_service_pb2.AutopilotRule) -> AutopilotRule:
     """The checked rule of a message. Raises InvalidInput."""
     return AutopilotRule(
         player_id=message.player_id,
-        actions=frozenset(map(action_named, message.actions)) or frozenset(Action),
+        actions=frozenset(map(action_named, message.actions)) or PICKED_UP,
         priority=priority_of(message.priority),
         start_mode=start_mode_of(message.start_mode),
         mode=mode_of(message.mode),

@@ -12,6 +12,8 @@ from hashfleet.job_request import MAX_WEIGHT, JobRequest, Mode, Priority, StartM
 MAX_JOBS = 100_000
 #: Players that one coordinator serves by itself.
 MAX_RULES = 10_000
+#: What an object asks for by itself. A charter is founded because somebody wants it, with terms of his own.
+PICKED_UP = frozenset(Action) - {Action.CHARTER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class AutopilotRule:
 
     player_id: str
     #: Which kinds of work; all unless named.
-    actions: frozenset[Action] = frozenset(Action)
+    actions: frozenset[Action] = PICKED_UP
     #: What each job of the rule is asked with; see JobRequest.
     priority: Priority = Priority.INTERACTIVE
     start_mode: StartMode = StartMode.BALANCED
@@ -37,6 +39,8 @@ class AutopilotRule:
             raise InvalidInput(
                 "the rule names no action; it should name some of build, mine, refine and raid, or be left out for all"
             )
+        if not self.actions <= PICKED_UP:
+            raise InvalidInput("a charter is not picked up by rule, because its guild has terms; submit a job for it")
         if not 1 <= self.weight <= MAX_WEIGHT:
             raise InvalidInput(f"weight is {self.weight}; it should be 1 to {MAX_WEIGHT}")
         if self.max_jobs is not None and not 1 <= self.max_jobs <= MAX_JOBS:

@@ -28,6 +28,7 @@ import grpc.aio
 from hashfleet.action import PLAYER_TYPE, Action, check_object_id
 from hashfleet.autopilot_message import rule_message
 from hashfleet.autopilot_rule import AutopilotRule
+from hashfleet.charter import Founding
 from hashfleet.errors import (
     CoordinatorError,
     CoordinatorUnavailable,
@@ -108,7 +109,7 @@ _ENGINE_NAMES: dict[worker_service_pb2.EngineKind.ValueType, EngineName] = {
     worker_service_pb2.ENGINE_KIND_OPENCL: "opencl",
     worker_service_pb2.ENGINE_KIND_CPU: "cpu",
 }
-_ACTIONS = {job_pb2.Action.Value(f"ACTION_{action.value}"): action for action in Action}
+_ACTIONS = {job_pb2.Action.Value(f"ACTION_{action.name}"): action for action in Action}
 
 #: Status codes, by number, whose sentence is for the caller as it is.
 _REFUSALS: dict[int, type[HashfleetError]] = {
@@ -215,11 +216,13 @@ class FleetClient:
         deadline_height: int | None = None,
         weight: int = 1,
         idempotency_key: str | None = None,
+        founding: Founding | None = None,
     ) -> job_service_pb2.SubmitJobResponse:
         """Ask for a proof; returns at once with the job and whether it is a new one.
 
-        `entity_id` is a struct id ("5-28"), or a fleet id ("9-11") for a raid; `player_id` ("1-11") is whose
-        transaction it becomes; `target_id` is the planet of a raid ("2-1"). `anchor` (a block height) and
+        `entity_id` is a struct id ("5-28"), a fleet id ("9-11") for a raid, or for a charter the id of the player who
+        founds the guild ("1-7"), by the terms in `founding`; `player_id` ("1-11") is whose transaction it becomes;
+        `target_id` is the planet of a raid ("2-1"). `anchor` (a block height) and
         `difficulty_range` (blocks) are only hints: the chain's own values win. `max_hashes` is a budget, None for no
         limit. `priority` is one of PRIORITIES. `max_nonce_digits`, 26 to 200, is the longest nonce that you can use.
         `mode` is one of MODES: with "return_proof" nothing is submitted, the proof is yours. `start_mode`, one of
@@ -248,6 +251,7 @@ class FleetClient:
             deadline_height,
             weight,
             idempotency_key,
+            founding,
         )
         return await self._answer(
             self._jobs.SubmitJob(job_service_pb2.SubmitJobRequest(spec=spec_of(asked)), timeout=self._timeout)

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from hashfleet.action import MAX_HEIGHT, PLANET_TYPE, PLAYER_TYPE, Action, check_anchor, check_object_id, check_range
+from hashfleet.charter import Founding
 from hashfleet.difficulty import MAX_DIFFICULTY
 from hashfleet.errors import InvalidInput
 from hashfleet.proof import MAX_NONCE_DIGITS
@@ -53,9 +54,10 @@ class JobRequest:
     """What a caller asked for. Checked when made."""
 
     action: Action
-    #: Struct id, or fleet id for a raid.
+    #: Struct id; fleet id for a raid; for a charter the id of the player who founds the guild.
     object_id: str
-    #: On whose behalf the transaction is signed.
+    #: On whose behalf the transaction is signed. Of a charter whose proof is returned it is the solver: whose key will
+    #: submit it.
     player_id: str
     #: Planet of a raid, if the caller named one.
     target_id: str | None = None
@@ -77,6 +79,8 @@ class JobRequest:
     weight: int = 1
     #: The caller's own name for this request: asked again with the same key, it is the same job, finished or not.
     idempotency_key: str | None = None
+    #: How the guild of a charter is founded; only a charter has it, and needs it unless its proof is returned.
+    founding: Founding | None = None
 
     def __post_init__(self) -> None:
         check_object_id(self.object_id, self.action.object_type, "entity_id")
@@ -85,6 +89,10 @@ class JobRequest:
             raise InvalidInput("target_id is given, but only a raid has a target; leave it out")
         if self.target_id is not None:
             check_object_id(self.target_id, PLANET_TYPE, "target_id")
+        if self.founding is not None and self.action is not Action.CHARTER:
+            raise InvalidInput("reactor_id and endpoint are given, but only a charter founds a guild; leave them out")
+        if self.founding is None and self.action is Action.CHARTER and self.mode is Mode.SUBMIT:
+            raise InvalidInput("a charter should name the reactor_id and the endpoint of the guild that is founded")
         if self.anchor_hint is not None:
             check_anchor(self.anchor_hint)
         if self.range_hint is not None:

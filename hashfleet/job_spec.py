@@ -7,6 +7,7 @@ told again is explicit.
 from __future__ import annotations
 
 from hashfleet.action import Action
+from hashfleet.charter import Consent, Founding
 from hashfleet.errors import InvalidInput
 from hashfleet.job_request import JobRequest, Mode, Priority, StartMode
 from hashfleet.proof import MAX_NONCE_DIGITS
@@ -24,7 +25,7 @@ _MODES[job_pb2.MODE_UNSPECIFIED] = Mode.SUBMIT
 def request_of(spec: job_pb2.JobSpec) -> JobRequest:
     """The checked request of a spec. Raises InvalidInput."""
     if spec.action not in _ACTIONS:
-        raise InvalidInput("action is missing; it should be build, mine, refine or raid")
+        raise InvalidInput("action is missing; it should be build, mine, refine, raid or charter")
     return JobRequest(
         action=_ACTIONS[spec.action],
         object_id=spec.entity_id,
@@ -41,6 +42,7 @@ def request_of(spec: job_pb2.JobSpec) -> JobRequest:
         deadline_height=spec.deadline_height or None,
         weight=spec.weight or 1,
         idempotency_key=spec.idempotency_key or None,
+        founding=_founding_of(spec.founding) if spec.HasField("founding") else None,
     )
 
 
@@ -62,6 +64,29 @@ def spec_of(request: JobRequest) -> job_pb2.JobSpec:
         deadline_height=request.deadline_height or 0,
         weight=request.weight,
         idempotency_key=request.idempotency_key or "",
+        founding=None if request.founding is None else _founding_message(request.founding),
+    )
+
+
+def _founding_of(message: job_pb2.Founding) -> Founding:
+    consent = None
+    if message.HasField("consent"):
+        told = message.consent
+        consent = Consent(told.address, told.proof_pub_key, told.proof_signature)
+    return Founding(message.reactor_id, message.endpoint, message.entry_substation_id, consent)
+
+
+def _founding_message(founding: Founding) -> job_pb2.Founding:
+    consent = founding.consent
+    return job_pb2.Founding(
+        reactor_id=founding.reactor_id,
+        endpoint=founding.endpoint,
+        entry_substation_id=founding.entry_substation_id,
+        consent=None
+        if consent is None
+        else job_pb2.Consent(
+            address=consent.address, proof_pub_key=consent.proof_pub_key, proof_signature=consent.proof_signature
+        ),
     )
 
 

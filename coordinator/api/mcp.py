@@ -118,6 +118,7 @@ async def _start(client: FleetClient, asked: StartArguments, report: Report) -> 
         deadline_height=asked.deadline_height,
         weight=asked.weight or 1,
         idempotency_key=asked.idempotency_key,
+        founding=asked.founding,
     )
     return mcp_schema.start_result(answer)
 
@@ -186,7 +187,8 @@ TOOLS: Mapping[str, AgentTool] = {
         AgentTool(
             "structs_calculate_proof_of_work",
             "Start a proof of work",
-            "Start computing the proof of work that completes a build, ore mining, ore refining or a raid in Structs. "
+            "Start computing the proof of work that completes a build, ore mining, ore refining or a raid in Structs, "
+            "or that founds a guild by charter. "
             "Returns at once with a job_id; the fleet waits until hashing pays, hashes, and submits the completing "
             "transaction by itself. Calling it again for work that is still under way returns the same job_id. "
             "block_start and difficulty are optional hints: the chain's own values are used. The defaults are right "

@@ -7,10 +7,9 @@ import datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel, Field
 
-from coordinator.api.mcp_schema import ACTION_TYPES, ACTIONS, ActionType, Arguments
-from hashfleet.action import Action
+from coordinator.api.mcp_schema import PICKED_UP_ACTIONS, Arguments, PickedUpType
 from hashfleet.autopilot_message import action_named, rule_of
-from hashfleet.autopilot_rule import MAX_JOBS, AutopilotRule
+from hashfleet.autopilot_rule import MAX_JOBS, PICKED_UP, AutopilotRule
 from hashfleet.client import (
     MAX_PAGE_SIZE,
     FleetClient,
@@ -24,6 +23,7 @@ from hashfleet.client import (
 from hashfleet.job_request import MAX_WEIGHT, Mode, Priority, StartMode
 from hashfleet.rpc.hashfleet.v1 import autopilot_service_pb2, job_pb2
 
+_ACTION_TYPES = {action: name for name, action in PICKED_UP_ACTIONS.items()}
 PLAYER = 'Id of the player whose work is picked up, such as "1-11".'
 
 
@@ -31,7 +31,7 @@ class RuleArguments(Arguments):
     """A whole rule: what is left out is the default, not what the former rule said."""
 
     player_id: str = Field(max_length=40, description=PLAYER)
-    actions: list[ActionType] | None = Field(
+    actions: list[PickedUpType] | None = Field(
         None, min_length=1, max_length=20, description="Which kinds of work; all of them if left out."
     )
     priority: PriorityName | None = Field(
@@ -64,7 +64,7 @@ class RuleArguments(Arguments):
         """Raises InvalidInput."""
         return AutopilotRule(
             player_id=self.player_id,
-            actions=frozenset(ACTIONS[name] for name in self.actions) if self.actions else frozenset(Action),
+            actions=frozenset(PICKED_UP_ACTIONS[name] for name in self.actions) if self.actions else PICKED_UP,
             priority=Priority[(self.priority or "interactive").upper()],
             start_mode=StartMode(self.start_mode or "balanced"),
             mode=Mode(self.mode or "submit"),
@@ -93,7 +93,7 @@ class PlayerArguments(Arguments):
 class HeldWork(BaseModel):
     """A work that is not asked for again for a while."""
 
-    action_type: ActionType
+    action_type: PickedUpType
     entity_id: str
     reason: str = Field(description="What became of its last job.")
     failures: int = Field(description="Failures in a row.")
@@ -103,7 +103,7 @@ class HeldWork(BaseModel):
 class Refusal(BaseModel):
     """What the coordinator's signing key may not do for the player."""
 
-    action_type: ActionType
+    action_type: PickedUpType
     reason: str = Field(description="What is missing, and who could grant it.")
 
 
@@ -111,7 +111,7 @@ class RuleStatus(BaseModel):
     """A rule and how its player is served."""
 
     player_id: str
-    actions: list[ActionType]
+    actions: list[PickedUpType]
     priority: PriorityName
     start_mode: StartModeName
     mode: ModeName
@@ -174,7 +174,7 @@ def rule_status(status: autopilot_service_pb2.AutopilotStatus) -> RuleStatus:
     rule = rule_of(status.rule)
     return RuleStatus(
         player_id=rule.player_id,
-        actions=[ACTION_TYPES[action] for action in Action if action in rule.actions],
+        actions=[_ACTION_TYPES[action] for action in _ACTION_TYPES if action in rule.actions],
         priority=priority_name(status.rule.priority),
         start_mode=start_mode_name(status.rule.start_mode),
         mode=mode_name(status.rule.mode),
@@ -209,8 +209,8 @@ def _held(work: autopilot_service_pb2.HeldWork) -> HeldWork:
     )
 
 
-def _action_type(action: job_pb2.Action.ValueType) -> ActionType:
-    return ACTION_TYPES[action_named(action)]
+def _action_type(action: job_pb2.Action.ValueType) -> PickedUpType:
+    return _ACTION_TYPES[action_named(action)]
 
 
 def _iso(stamp: Timestamp) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from hashfleet.action import MAX_HEIGHT, MAX_RANGE, Action
+from hashfleet.charter import MAX_ENDPOINT_LENGTH, Consent, Founding
 from hashfleet.client import (
     FINAL_STATES,
     MAX_PAGE_SIZE,
@@ -42,13 +43,19 @@ from hashfleet.rpc.hashfleet.v1 import fleet_service_pb2, job_pb2, job_service_p
 #: The longest that a status call may wait: clients give up on a call after a minute.
 MAX_WAIT_SECONDS = 50
 #: The completing message of each kind of work, as agents name it.
-ActionType = Literal["struct_build_complete", "ore_miner_complete", "ore_refinery_complete", "planet_raid_complete"]
+PickedUpType = Literal["struct_build_complete", "ore_miner_complete", "ore_refinery_complete", "planet_raid_complete"]
+ActionType = Literal[
+    "struct_build_complete", "ore_miner_complete", "ore_refinery_complete", "planet_raid_complete", "guild_create"
+]
 ACTIONS: dict[ActionType, Action] = {
     "struct_build_complete": Action.BUILD,
     "ore_miner_complete": Action.MINE,
     "ore_refinery_complete": Action.REFINE,
     "planet_raid_complete": Action.RAID,
+    "guild_create": Action.CHARTER,
 }
+#: What the autopilot picks up by itself.
+PICKED_UP_ACTIONS: dict[PickedUpType, Action] = {name: ACTIONS[name] for name in get_args(PickedUpType)}
 ACTION_TYPES = {action: name for name, action in ACTIONS.items()}
 
 
@@ -81,15 +88,19 @@ class StartArguments(Arguments):
     """Which proof is wanted."""
 
     action_type: ActionType = Field(
-        description="What the proof completes: a build, mining ore, refining ore, or a raid."
+        description="What the proof completes: a build, mining ore, refining ore, a raid, or the founding of a guild "
+        "by charter."
     )
     entity_id: str = Field(
         max_length=40,
         description='Id of the struct that is built, mines or refines, such as "5-28"; '
-        'for planet_raid_complete the id of the raiding fleet, such as "9-11".',
+        'for planet_raid_complete the id of the raiding fleet, such as "9-11"; for guild_create the id of the player '
+        'who founds the guild, such as "1-7".',
     )
     player_id: str = Field(
-        max_length=40, description='Id of the player on whose behalf the transaction is submitted, such as "1-11".'
+        max_length=40,
+        description='Id of the player on whose behalf the transaction is submitted, such as "1-11". For guild_create '
+        "with mode return_proof: the player whose key will submit it; the proof is of use to nobody else.",
     )
     target_id: str | None = Field(
         None,
@@ -160,9 +171,52 @@ class StartArguments(Arguments):
         "same key: it returns its job in any status, finished too. The same key with other arguments is an error.",
     )
 
+    reactor_id: str | None = Field(
+        None,
+        max_length=40,
+        description='Only for guild_create, which needs it: id of the reactor to found the guild on, such as "3-1".',
+    )
+    endpoint: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_ENDPOINT_LENGTH,
+        description="Only for guild_create, which needs it: what the guild publishes as its address, such as "
+        '"guild.example".',
+    )
+    entry_substation_id: str | None = Field(
+        None,
+        max_length=40,
+        description='Only for guild_create: id of the substation that new members are connected to, such as "4-1"; '
+        "none if left out.",
+    )
+    consent_address: str | None = Field(
+        None,
+        max_length=100,
+        description="Only for guild_create, and needed if the coordinator's key is not the founder's: an address of "
+        "the founder, who consents to this founding. The command hashfleet charter consent makes this and the next "
+        "two. A consent is void once another guild is founded; then give a new one by the same call.",
+    )
+    consent_pub_key: str | None = Field(
+        None, max_length=66, description="Public key of consent_address (proof_pub_key of the consent), hex."
+    )
+    consent_signature: str | None = Field(
+        None, max_length=128, description="The founder's signature (proof_signature of the consent), hex."
+    )
+
     @property
     def action(self) -> Action:
         return ACTIONS[self.action_type]
+
+    @property
+    def founding(self) -> Founding | None:
+        """How the guild is founded, if anything of it is said. Raises InvalidInput."""
+        signed = (self.consent_address, self.consent_pub_key, self.consent_signature)
+        if all(each is None for each in (self.reactor_id, self.endpoint, self.entry_substation_id, *signed)):
+            return None
+        if self.reactor_id is None or self.endpoint is None:
+            raise InvalidInput("reactor_id and endpoint should both be given, to say how the guild is founded")
+        consent = None if signed == (None, None, None) else Consent(*(each or "" for each in signed))
+        return Founding(self.reactor_id, self.endpoint, self.entry_substation_id or "", consent)
 
 
 class JobArguments(Arguments):
@@ -329,10 +383,13 @@ class JobStatus(BaseModel):
 class JobRecord(JobStatus):
     """A job as it stands now, and what was asked for."""
 
-    action_type: Literal["struct_build_complete", "ore_miner_complete", "ore_refinery_complete", "planet_raid_complete"]
+    action_type: ActionType
     entity_id: str
     player_id: str
     target_id: str | None = Field(None, description="Planet of a raid, once known.")
+    reactor_id: str | None = Field(None, description="Only of guild_create.")
+    endpoint: str | None = Field(None, description="Only of guild_create.")
+    entry_substation_id: str | None = Field(None, description="Only of guild_create; absent for none.")
     priority: PriorityName
     mode: ModeName
     start_mode: StartModeName
@@ -447,12 +504,16 @@ def job_status(job: job_pb2.Job) -> JobStatus:
 def job_record(job: job_pb2.Job) -> JobRecord:
     """The job with what was asked for. Raises as job_status does."""
     target = job.work.target_id or job.spec.target_id
+    founding = job.spec.founding
     return JobRecord(
         **_status_members(job),
         action_type=ACTION_TYPES[action_of(job.spec)],
         entity_id=job.spec.entity_id,
         player_id=job.spec.player_id,
         target_id=target or None,
+        reactor_id=founding.reactor_id or None,
+        endpoint=founding.endpoint or None,
+        entry_substation_id=founding.entry_substation_id or None,
         priority=priority_name(job.spec.priority),
         mode=mode_name(job.spec.mode),
         start_mode=start_mode_name(job.spec.start_mode),

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from hashfleet.action import Action
 from hashfleet.autopilot_message import action_named, rule_of
-from hashfleet.autopilot_rule import AutopilotRule
+from hashfleet.autopilot_rule import PICKED_UP, AutopilotRule
 from hashfleet.cli.connection import ask, coordinator_option
 from hashfleet.cli.job_view import as_json, open_console, show_time, status_line
 from hashfleet.client import (
@@ -68,7 +68,7 @@ def command() -> None:
     "--action",
     "actions",
     multiple=True,
-    type=click.Choice([action.name.lower() for action in Action]),
+    type=click.Choice([action.name.lower() for action in Action if action in PICKED_UP]),
     help="Only this kind of work; may be repeated; all kinds if not given.",
 )
 @click.option("--priority", type=click.Choice(PRIORITIES), default="interactive", show_default=True)
@@ -108,7 +108,7 @@ def set_(
     rules = [
         AutopilotRule(
             player_id,
-            frozenset(Action[name.upper()] for name in actions) or frozenset(Action),
+            frozenset(Action[name.upper()] for name in actions) or PICKED_UP,
             Priority[priority.upper()],
             StartMode(start_mode),
             Mode(mode),
@@ -204,7 +204,7 @@ def _table(rules: list[autopilot_service_pb2.AutopilotStatus]) -> Table:
         looked = f"block {status.looked_height}" if status.looked_height else "not yet"
         table.add_row(
             rule.player_id,
-            "all" if rule.actions == frozenset(Action) else _actions(rule),
+            "all" if rule.actions == PICKED_UP else _actions(rule),
             priority_name(status.rule.priority),
             start_mode_name(status.rule.start_mode),
             mode_name(status.rule.mode),

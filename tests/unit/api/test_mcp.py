@@ -22,6 +22,8 @@ from hashfleet.rpc.hashfleet.v1 import job_pb2
 
 START = "structs_calculate_proof_of_work"
 STATUS = "structs_query_proof_of_work_status"
+SOMEBODY = "structs19rl4cm2hmr8afy4kldpxz3fka4jguq0acpz60a"
+CHARTER = {"action_type": "guild_create", "entity_id": "1-7", "reactor_id": "3-1", "endpoint": "guild.example"}
 BUILD = {"action_type": "struct_build_complete", "entity_id": "5-28", "player_id": "1-11"}
 
 
@@ -126,6 +128,21 @@ async def test_the_start_call_sends_how_the_job_is_to_be_done(agent: Agent, scri
     )
 
 
+async def test_the_start_call_of_a_charter_sends_how_the_guild_is_founded(
+    agent: Agent, scripted_coordinator: Any
+) -> None:
+    consent = {"consent_address": SOMEBODY, "consent_pub_key": f"02{'a' * 64}", "consent_signature": "b" * 128}
+    told(await agent.call_tool(START, BUILD | CHARTER | {"entry_substation_id": "4-1"} | consent))
+    spec = scripted_coordinator.requests[0].spec
+    assert (spec.action, spec.entity_id, spec.player_id) == (job_pb2.ACTION_CHARTER, "1-7", "1-11")
+    assert spec.founding == job_pb2.Founding(
+        reactor_id="3-1",
+        endpoint="guild.example",
+        entry_substation_id="4-1",
+        consent=job_pb2.Consent(address=SOMEBODY, proof_pub_key=f"02{'a' * 64}", proof_signature="b" * 128),
+    )
+
+
 async def test_a_key_of_a_finished_job_says_how_to_ask_anew(
     agent: Agent, scripted_coordinator: Any, completed_job: job_pb2.Job
 ) -> None:
@@ -172,7 +189,8 @@ async def test_an_unknown_argument_is_refused_by_name_with_the_known_ones(
     assert complaint(result) == (
         "unknown argument 'blockstart'; structs_calculate_proof_of_work takes the arguments action_type, entity_id, "
         "player_id, target_id, block_start, difficulty, age, max_iterations, priority, start_mode, start_difficulty, "
-        "deadline_height, weight, mode, idempotency_key"
+        "deadline_height, weight, mode, idempotency_key, reactor_id, endpoint, entry_substation_id, consent_address, "
+        "consent_pub_key, consent_signature"
     )
     assert scripted_coordinator.requests == []
 
@@ -200,7 +218,24 @@ async def test_every_tool_refuses_an_unknown_argument(agent: Agent, scripted_coo
         (
             {"action_type": "mine"},
             "action_type is 'mine'; it should be 'struct_build_complete', 'ore_miner_complete', "
-            "'ore_refinery_complete' or 'planet_raid_complete'",
+            "'ore_refinery_complete', 'planet_raid_complete' or 'guild_create'",
+        ),
+        (
+            {"reactor_id": "3-1", "endpoint": "guild.example"},
+            "reactor_id and endpoint are given, but only a charter founds a guild; leave them out",
+        ),
+        (
+            {"action_type": "guild_create", "entity_id": "1-7"},
+            "a charter should name the reactor_id and the endpoint of the guild that is founded",
+        ),
+        (
+            {"action_type": "guild_create", "entity_id": "1-7", "reactor_id": "3-1"},
+            "reactor_id and endpoint should both be given, to say how the guild is founded",
+        ),
+        (
+            CHARTER | {"consent_address": SOMEBODY},
+            "the consent's proof_pub_key should be 66 lowercase hex digits that begin with 02 or 03; make one with "
+            "hashfleet charter consent",
         ),
         ({"age": "old"}, "age is 'old'; it should be a valid number"),
     ],

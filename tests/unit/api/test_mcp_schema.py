@@ -12,7 +12,15 @@ from coordinator.api.mcp import TOOLS, build_server
 from hashfleet.client import FleetClient
 
 STATUSES = ["queued", "waiting", "running", "submitting", "completed", "failed", "cancelled"]
-ACTION_TYPES = ["struct_build_complete", "ore_miner_complete", "ore_refinery_complete", "planet_raid_complete"]
+ACTION_TYPES = [
+    "struct_build_complete",
+    "ore_miner_complete",
+    "ore_refinery_complete",
+    "planet_raid_complete",
+    "guild_create",
+]
+#: What only a guild_create is asked with, and tells again.
+FOUNDING = {"reactor_id", "endpoint", "entry_substation_id"}
 RECORD = {
     "job_id",
     "status",
@@ -37,6 +45,7 @@ RECORD = {
     "notes",
     "eta",
     "best",
+    *FOUNDING,
 }
 RECORD_REQUIRED = {
     "job_id",
@@ -57,6 +66,7 @@ ASKED = RECORD_REQUIRED - {"job_id", "status", "started_at"} | {
     "deadline_height",
     "idempotency_key",
     "notes",
+    *FOUNDING,
 }
 
 #: Tool -> type of each argument, which are required, result members, which of those are always there,
@@ -79,6 +89,12 @@ PUBLISHED: dict[str, tuple[dict[str, str], set[str], set[str], set[str], tuple[A
             "weight": "integer",
             "mode": "string",
             "idempotency_key": "string",
+            "reactor_id": "string",
+            "endpoint": "string",
+            "entry_substation_id": "string",
+            "consent_address": "string",
+            "consent_pub_key": "string",
+            "consent_signature": "string",
         },
         {"action_type", "entity_id", "player_id"},
         {"job_id", "status", "message", "note"},

@@ -15,6 +15,7 @@ from hashfleet.action import (
     PLAYER_TYPE,
     STRUCT_TYPE,
     Action,
+    CharterTerms,
     Work,
     check_anchor,
     check_object_id,
@@ -26,8 +27,16 @@ from hashfleet.proof import verify
 
 
 def is_ours(row: dict[str, Any]) -> bool:
-    """Whether the row's kind is one that hashfleet serves."""
-    return any(row["kind"] == action.value for action in Action)
+    """Whether hashfleet serves it: all but the charter of before its release, which named no chain."""
+    return "pre-release" not in row.get("note", "")
+
+
+def posed(row: dict[str, Any]) -> tuple[Action, str, int, str | None, CharterTerms | None]:
+    """What `prefix` takes for a row. Of a charter the row names the solver as object, and the founder beside."""
+    action = Action(row["kind"])
+    if action is Action.CHARTER:
+        return action, row["founder"], row["block_start"], None, CharterTerms(row["chain"], row["object_id"])
+    return action, row["object_id"], row["block_start"], row.get("planet"), None
 
 
 def has_running_clock(row: dict[str, Any]) -> bool:
@@ -43,10 +52,10 @@ def has_decimal_nonce(row: dict[str, Any]) -> bool:
 def test_every_preimage_of_the_vectors_is_accounted_for(vectors: dict[str, Any]) -> None:
     rows = vectors["preimages"]
     ours = [row for row in rows if is_ours(row)]
-    charters = [row for row in rows if row["kind"] == "GUILDCHARTER"]
-    assert len(rows) == len(ours) + len(charters) == 20 + 4
-    assert [has_running_clock(row) for row in ours].count(True) == 14
-    assert [has_decimal_nonce(row) for row in ours].count(True) == 17
+    charters = [row for row in ours if row["kind"] == Action.CHARTER.value]
+    assert (len(rows), len(ours), len(charters)) == (24, 23, 3)
+    assert [has_running_clock(row) for row in ours].count(True) == 14 + 3
+    assert [has_decimal_nonce(row) for row in ours].count(True) == 17 + 3
 
 
 def test_every_preimage_hashes_as_the_vectors_say(vectors: dict[str, Any]) -> None:
@@ -58,14 +67,15 @@ def test_every_preimage_hashes_as_the_vectors_say(vectors: dict[str, Any]) -> No
 
 def test_every_prefix_of_our_kinds_is_built_byte_for_byte(vectors: dict[str, Any]) -> None:
     for row in filter(is_ours, vectors["preimages"]):
-        built = prefix(Action(row["kind"]), row["object_id"], row["block_start"], row.get("planet"))
+        built = prefix(*posed(row))
         assert built + row["nonce"].encode() == row["preimage"].encode()
 
 
 def test_work_has_that_prefix_where_a_clock_runs_and_is_refused_where_none_does(vectors: dict[str, Any]) -> None:
     for row in filter(is_ours, vectors["preimages"]):
         if has_running_clock(row):
-            work = Work(Action(row["kind"]), row["object_id"], row["block_start"], 700, row.get("planet"))
+            action, object_id, anchor, target, charter = posed(row)
+            work = Work(action, object_id, anchor, 700, target, charter)
             assert work.prefix + row["nonce"].encode() == row["preimage"].encode()
         else:
             with pytest.raises(InvalidInput, match="block_start"):
@@ -74,7 +84,7 @@ def test_work_has_that_prefix_where_a_clock_runs_and_is_refused_where_none_does(
 
 def test_decimal_nonces_verify_to_the_hash_of_the_vectors_and_others_are_refused(vectors: dict[str, Any]) -> None:
     for row in filter(is_ours, vectors["preimages"]):
-        before = prefix(Action(row["kind"]), row["object_id"], row["block_start"], row.get("planet"))
+        before = prefix(*posed(row))
         if has_decimal_nonce(row):
             assert verify(before, row["nonce"]).hash == row["sha256"]
         else:
@@ -82,11 +92,32 @@ def test_decimal_nonces_verify_to_the_hash_of_the_vectors_and_others_are_refused
                 verify(before, row["nonce"])
 
 
-def test_a_charter_is_no_action_of_ours(vectors: dict[str, Any]) -> None:
-    for row in vectors["preimages"]:
-        if not is_ours(row):
-            with pytest.raises(ValueError, match="GUILDCHARTER"):
-                Action(row["kind"])
+def test_a_charter_names_its_chain_and_its_solver_and_nothing_else_does() -> None:
+    terms = CharterTerms("structstestnet-111", "1-42")
+    work = Work(Action.CHARTER, "1-7", 2283000, 2_500_000, charter=terms)
+    assert work.prefix == b"CHAINstructstestnet-111|1-42@1-7GUILDCHARTER2283000NONCE"
+    with pytest.raises(InvalidInput, match="named for a charter, and for nothing else"):
+        Work(Action.CHARTER, "1-7", 2283000, 2_500_000)
+    with pytest.raises(InvalidInput, match="named for a charter, and for nothing else"):
+        Work(Action.BUILD, "5-7", 2283000, 700, charter=terms)
+    with pytest.raises(InvalidInput, match="player id"):
+        Work(Action.CHARTER, "5-7", 2283000, 2_500_000, charter=terms)
+
+
+@pytest.mark.parametrize("chain_id", ["", "a|b", "a b", "-", "x" * 51, "ch\u00e4in", "a\n"])
+def test_what_cannot_be_a_chain_id_poses_no_charter(chain_id: str) -> None:
+    with pytest.raises(InvalidInput, match="the chain id is"):
+        CharterTerms(chain_id, "1-42")
+
+
+def test_the_pre_release_form_of_a_charter_is_not_hashed(vectors: dict[str, Any]) -> None:
+    (old,) = (row for row in vectors["preimages"] if not is_ours(row))
+    built = prefix(Action.CHARTER, old["founder"], old["block_start"], None, CharterTerms("structstestnet-111", "1-4"))
+    assert not old["preimage"].encode().startswith(built)
+
+
+def test_only_a_charter_has_a_price() -> None:
+    assert [action for action in Action if action.priced] == [Action.CHARTER]
 
 
 @pytest.mark.parametrize(

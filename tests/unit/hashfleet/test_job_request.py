@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashfleet.action import MAX_HEIGHT, MAX_RANGE, Action
+from hashfleet.charter import MAX_ENDPOINT_LENGTH, Consent, Founding
 from hashfleet.difficulty import MAX_DIFFICULTY
 from hashfleet.errors import InvalidInput
 from hashfleet.job_request import (
@@ -70,6 +71,9 @@ def test_the_edges_of_every_bound_are_taken(edge: dict[str, Any]) -> None:
         ({"idempotency_key": "line\nbreak"}, "idempotency_key should be"),
         ({"idempotency_key": "d\u00fcrer"}, "idempotency_key should be"),
         ({"target_id": "2-1"}, "only a raid has a target"),
+        ({"founding": Founding("3-1", "guild.example")}, "only a charter founds a guild"),
+        ({"action": Action.CHARTER, "object_id": "1-7"}, "should name the reactor_id and the endpoint"),
+        ({"action": Action.CHARTER, "object_id": "5-7"}, "it should be a player id"),
     ],
 )
 def test_what_lies_beyond_a_bound_is_refused_in_one_sentence(beyond: dict[str, Any], said: str) -> None:
@@ -83,13 +87,35 @@ def test_what_is_not_said_is_balanced_submitted_and_of_weight_1() -> None:
     assert (request.start_mode, request.mode, request.weight) == (StartMode.BALANCED, Mode.SUBMIT, 1)
 
 
+def test_a_charter_whose_proof_is_returned_needs_no_terms() -> None:
+    assert asked(action=Action.CHARTER, object_id="1-7", mode=Mode.RETURN_PROOF).founding is None
+
+
 ids = st.integers(0, 2**64 - 1)
 heights = st.integers(1, MAX_HEIGHT)
+
+
+printable = st.characters(min_codepoint=32, max_codepoint=126)
+hex_digits = st.characters(codec="ascii", categories=(), include_characters="0123456789abcdef")
+consents = st.builds(
+    Consent,
+    st.just("structs19rl4cm2hmr8afy4kldpxz3fka4jguq0acpz60a"),
+    st.text(hex_digits, min_size=64, max_size=64).map(lambda text: f"02{text}"),
+    st.text(hex_digits, min_size=128, max_size=128),
+)
+foundings = st.builds(
+    Founding,
+    ids.map(lambda number: f"3-{number}"),
+    st.text(printable, min_size=1, max_size=MAX_ENDPOINT_LENGTH),
+    st.just("") | ids.map(lambda number: f"4-{number}"),
+    st.none() | consents,
+)
 
 
 @st.composite
 def requests(draw: st.DrawFn) -> JobRequest:
     action = draw(st.sampled_from(Action))
+    founding = draw(foundings) if action is Action.CHARTER else None
     return JobRequest(
         action,
         f"{action.object_type}-{draw(ids)}",
@@ -108,6 +134,7 @@ def requests(draw: st.DrawFn) -> JobRequest:
         idempotency_key=draw(
             st.none() | st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=128)
         ),
+        founding=founding,
     )
 
 

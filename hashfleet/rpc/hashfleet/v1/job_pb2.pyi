@@ -31,6 +31,8 @@ class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Action.ValueTy
     ACTION_MINE: _Action.ValueType  # 2
     ACTION_REFINE: _Action.ValueType  # 3
     ACTION_RAID: _Action.ValueType  # 4
+    ACTION_CHARTER: _Action.ValueType  # 5
+    """Founding a guild by proof of work (chains from v0.21 on); see Founding."""
 
 class Action(_Action, metaclass=_ActionEnumTypeWrapper):
     """The kind of work. It decides the preimage, the anchor and the completing message."""
@@ -40,6 +42,8 @@ ACTION_BUILD: Action.ValueType  # 1
 ACTION_MINE: Action.ValueType  # 2
 ACTION_REFINE: Action.ValueType  # 3
 ACTION_RAID: Action.ValueType  # 4
+ACTION_CHARTER: Action.ValueType  # 5
+"""Founding a guild by proof of work (chains from v0.21 on); see Founding."""
 Global___Action: _TypeAlias = Action  # noqa: Y015
 
 class _JobState:
@@ -211,11 +215,16 @@ class JobSpec(_message.Message):
     DEADLINE_HEIGHT_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    FOUNDING_FIELD_NUMBER: _builtins.int
     action: Global___Action.ValueType
     entity_id: _builtins.str
-    """Struct id ("5-28") for build, mine and refine; fleet id ("9-11") for a raid."""
+    """Struct id ("5-28") for build, mine and refine; fleet id ("9-11") for a raid; for a charter the id of the player who
+    founds the guild ("1-7").
+    """
     player_id: _builtins.str
-    """The player on whose behalf the transaction is signed ("1-11")."""
+    """The player on whose behalf the transaction is signed ("1-11"). Of a charter with MODE_RETURN_PROOF it is the solver,
+    the player whose key will submit the proof: it is of use to nobody else.
+    """
     target_id: _builtins.str
     """Planet id ("2-1") of a raid; empty means where the fleet stands."""
     anchor: _builtins.int
@@ -246,6 +255,12 @@ class JobSpec(_message.Message):
     request with the same key is the same job as long as the coordinator keeps it, whatever its state; another
     request with the same key is refused.
     """
+    @_builtins.property
+    def founding(self) -> Global___Founding:
+        """Only for a charter: how the guild is founded. Needed unless the proof is returned. Asking again for an unfinished
+        charter replaces what was asked before, so that a consent can be renewed.
+        """
+
     def __init__(
         self,
         *,
@@ -264,10 +279,11 @@ class JobSpec(_message.Message):
         deadline_height: _builtins.int = ...,
         weight: _builtins.int = ...,
         idempotency_key: _builtins.str = ...,
+        founding: Global___Founding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_anchor", b"_anchor", "_range", b"_range", "anchor", b"anchor", "range", b"range"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_anchor", b"_anchor", "_range", b"_range", "anchor", b"anchor", "founding", b"founding", "range", b"range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_anchor", b"_anchor", "_range", b"_range", "action", b"action", "anchor", b"anchor", "deadline_height", b"deadline_height", "entity_id", b"entity_id", "idempotency_key", b"idempotency_key", "max_hashes", b"max_hashes", "max_nonce_digits", b"max_nonce_digits", "mode", b"mode", "player_id", b"player_id", "priority", b"priority", "range", b"range", "start_difficulty", b"start_difficulty", "start_mode", b"start_mode", "target_id", b"target_id", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_anchor", b"_anchor", "_range", b"_range", "action", b"action", "anchor", b"anchor", "deadline_height", b"deadline_height", "entity_id", b"entity_id", "founding", b"founding", "idempotency_key", b"idempotency_key", "max_hashes", b"max_hashes", "max_nonce_digits", b"max_nonce_digits", "mode", b"mode", "player_id", b"player_id", "priority", b"priority", "range", b"range", "start_difficulty", b"start_difficulty", "start_mode", b"start_mode", "target_id", b"target_id", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__anchor: _TypeAlias = _typing.Literal["anchor"]  # noqa: Y015
     _WhichOneofArgType__anchor: _TypeAlias = _typing.Literal["_anchor", b"_anchor"]  # noqa: Y015
@@ -279,6 +295,72 @@ class JobSpec(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__range) -> _WhichOneofReturnType__range | None: ...
 
 Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015
+
+@_typing.final
+class Founding(_message.Message):
+    """How the guild of a charter is founded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REACTOR_ID_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    ENTRY_SUBSTATION_ID_FIELD_NUMBER: _builtins.int
+    CONSENT_FIELD_NUMBER: _builtins.int
+    reactor_id: _builtins.str
+    """"3-1" """
+    endpoint: _builtins.str
+    """What the guild publishes as its address, such as a host name; 1 to 256 printable ASCII characters."""
+    entry_substation_id: _builtins.str
+    """Substation that new members are connected to ("4-1"); empty for none."""
+    @_builtins.property
+    def consent(self) -> Global___Consent:
+        """Needed unless the signing key belongs to the founder."""
+
+    def __init__(
+        self,
+        *,
+        reactor_id: _builtins.str = ...,
+        endpoint: _builtins.str = ...,
+        entry_substation_id: _builtins.str = ...,
+        consent: Global___Consent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "endpoint", b"endpoint", "entry_substation_id", b"entry_substation_id", "reactor_id", b"reactor_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Founding: _TypeAlias = Founding  # noqa: Y015
+
+@_typing.final
+class Consent(_message.Message):
+    """A founder's signature under one founding at one anchor: void as soon as another guild is founded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    PROOF_PUB_KEY_FIELD_NUMBER: _builtins.int
+    PROOF_SIGNATURE_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """An address of the founder."""
+    proof_pub_key: _builtins.str
+    """The address's compressed secp256k1 key, 66 lowercase hex digits."""
+    proof_signature: _builtins.str
+    """r then s, 128 lowercase hex digits."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        proof_pub_key: _builtins.str = ...,
+        proof_signature: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "proof_pub_key", b"proof_pub_key", "proof_signature", b"proof_signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Consent: _TypeAlias = Consent  # noqa: Y015
 
 @_typing.final
 class Job(_message.Message):
