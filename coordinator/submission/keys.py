@@ -16,8 +16,9 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, Literal, NoReturn
 
 import bech32
 from coincurve import PrivateKey
@@ -195,6 +196,31 @@ def into_keyring(secret: Secret[bytes]) -> KeyFile:
     key = SigningKey(secret.reveal())
     keys_keyring.store(key.address, Secret(secret.reveal().hex()))
     return KeyFile(address=key.address, public_key=key.public_key.hex(), kept_in="keyring")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What may be told of a key."""
+
+    address: str
+    #: Compressed, in hex.
+    public_key: str
+    #: "file": encrypted; "keyring": in the OS keyring; "clear": a mnemonic or hex digits in a private file.
+    kept_in: Literal["file", "keyring", "clear"]
+
+
+@concealed
+def identity(path: Path, prefix: str = ADDRESS_PREFIX) -> Identity:
+    """Whose key a file holds, without its passphrase. Raises KeyProblem."""
+    text = read_private(path, "key file")
+    try:
+        if keys_sealed.is_key_file(text.reveal()):
+            file = keys_sealed.parse(text.reveal())
+            return Identity(file.address, file.public_key, file.kept_in)
+        key = SigningKey(secret_of(text).reveal(), prefix)
+    except KeyProblem as error:
+        raise KeyProblem(f"the key file {path} holds no usable key: {error}") from None
+    return Identity(key.address, key.public_key.hex(), "clear")
 
 
 #: Gives the passphrase of the key file that it is told.
