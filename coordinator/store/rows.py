@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 from sqlalchemy import RowMapping
@@ -12,7 +13,8 @@ from coordinator.core.job import FoundProof, Job, JobState, Transaction, Transac
 from coordinator.store.protocol import KeyedRequest
 from coordinator.store.schema import storable
 from coordinator.submission.attempt import Attempt, AttemptState, RejectionCause
-from hashfleet.action import Action, Work
+from hashfleet.action import Action, CharterTerms, Work
+from hashfleet.charter import Consent, Founding
 from hashfleet.job_request import JobRequest, Mode, Priority, StartMode
 from hashfleet.proof import Proof
 
@@ -33,9 +35,11 @@ _REQUEST: Final = (
     "deadline_height",
     "weight",
     "idempotency_key",
+    "founding",
 )
 #: A part of a job reads so while it is absent.
 _ABSENT: Final = (None,) * 5
+_NO_WORK: Final = (None,) * 7
 
 
 def job_values(job: Job) -> tuple[object, ...]:
@@ -52,7 +56,7 @@ def job_values(job: Job) -> tuple[object, ...]:
         job.updated_at,
         job.completed_at,
         *_request_values(job.request),
-        *((work.action.value, work.object_id, work.anchor, work.range, work.target_id) if work else _ABSENT),
+        *(_work_values(work) if work else _NO_WORK),
         job.signer,
         job.start_height,
         str(job.hashes),
@@ -114,6 +118,7 @@ def attempt_row(attempt: Attempt) -> dict[str, object]:
         "anchor": attempt.work.anchor,
         "difficulty_range": attempt.work.range,
         "target_id": attempt.work.target_id,
+        **_charter_row(attempt.work.charter),
         "nonce": attempt.proof.nonce,
         "hash": attempt.proof.hash,
         "address": attempt.address,
@@ -140,7 +145,12 @@ def attempt_of(row: RowMapping) -> Attempt:
     return Attempt(
         job_id=row["job_id"],
         work=Work(
-            Action(row["action"]), row["object_id"], row["anchor"], row["difficulty_range"], target_id=row["target_id"]
+            Action(row["action"]),
+            row["object_id"],
+            row["anchor"],
+            row["difficulty_range"],
+            target_id=row["target_id"],
+            charter=_charter_of(row["chain_id"], row["solver_id"]),
         ),
         proof=Proof(row["nonce"], row["hash"]),
         address=row["address"],
@@ -180,6 +190,7 @@ def _request_values(request: JobRequest) -> tuple[object, ...]:
         request.deadline_height,
         request.weight,
         request.idempotency_key,
+        None if request.founding is None else json.dumps(asdict(request.founding)),
     )
 
 
@@ -200,7 +211,44 @@ def _request_of(row: Mapping[str, Any] | RowMapping) -> JobRequest:
         deadline_height=row["deadline_height"],
         weight=row["weight"],
         idempotency_key=row["idempotency_key"],
+        founding=_founding_of(row.get("founding")),
     )
+
+
+def _founding_of(text: str | None) -> Founding | None:
+    """Raises ValueError (InvalidInput is one) if the text holds what no founding can."""
+    if text is None:
+        return None
+    try:
+        told = json.loads(text)
+        consent = None if told["consent"] is None else Consent(**told["consent"])
+        return Founding(told["reactor_id"], told["endpoint"], told["entry_substation_id"], consent)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"its founding lacks or misnames a member: {error}") from error
+
+
+def _work_values(work: Work) -> tuple[object, ...]:
+    charter = work.charter
+    return (
+        work.action.value,
+        work.object_id,
+        work.anchor,
+        work.range,
+        work.target_id,
+        None if charter is None else charter.chain_id,
+        None if charter is None else charter.solver_id,
+    )
+
+
+def _charter_row(charter: CharterTerms | None) -> dict[str, object]:
+    return {
+        "chain_id": None if charter is None else charter.chain_id,
+        "solver_id": None if charter is None else charter.solver_id,
+    }
+
+
+def _charter_of(chain_id: str | None, solver_id: str | None) -> CharterTerms | None:
+    return None if chain_id is None or solver_id is None else CharterTerms(chain_id, solver_id)
 
 
 def _work_of(row: RowMapping) -> Work | None:
@@ -212,6 +260,7 @@ def _work_of(row: RowMapping) -> Work | None:
         row["work_anchor"],
         row["work_range"],
         target_id=row["work_target_id"],
+        charter=_charter_of(row["work_chain_id"], row["work_solver_id"]),
     )
 
 

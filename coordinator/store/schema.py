@@ -92,12 +92,15 @@ jobs: Final = Table(
     Column("deadline_height", BigInteger),
     Column("weight", SmallInteger, nullable=False, server_default="1"),
     Column("idempotency_key", String(128)),
+    Column("founding", Text),  # JSON object of a charter's terms and consent; NULL for everything else
     # the puzzle as the chain posed it last; work_action is NULL exactly while it is not known
     Column("work_action", String(16)),
     Column("work_object_id", String(32)),
     Column("work_anchor", BigInteger),
     Column("work_range", BigInteger),
     Column("work_target_id", String(32)),
+    Column("work_chain_id", String(64)),
+    Column("work_solver_id", String(32)),
     # the address that is to sign for it; NULL until one is chosen
     Column("signer", String(128)),
     # the search
@@ -154,6 +157,8 @@ attempts: Final = Table(
     Column("anchor", BigInteger, nullable=False),
     Column("difficulty_range", BigInteger, nullable=False),
     Column("target_id", String(32)),
+    Column("chain_id", String(64)),
+    Column("solver_id", String(32)),
     Column("nonce", Text, nullable=False),
     Column("hash", String(64), nullable=False),
     Column("address", String(128), nullable=False),

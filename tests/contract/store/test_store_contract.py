@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from coordinator.core.job import FoundProof, Job, JobState, Transaction, TransactionState
 from coordinator.store.protocol import JobFilter, KeyedRequest, LiveAttemptExists, Store, StoreError
 from coordinator.submission.attempt import Attempt, AttemptState, RejectionCause
-from hashfleet.action import MAX_HEIGHT, MAX_RANGE, Action, Work
+from hashfleet.action import MAX_HEIGHT, MAX_RANGE, Action, CharterTerms, Work
+from hashfleet.charter import MAX_ENDPOINT_LENGTH, Consent, Founding
 from hashfleet.difficulty import MAX_DIFFICULTY
 from hashfleet.job_request import MAX_KEY_LENGTH, MAX_WEIGHT, JobRequest, Mode, Priority, StartMode
 from hashfleet.proof import Proof
@@ -38,11 +39,30 @@ keys = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1
 found_proofs = st.builds(FoundProof, proofs, worker_id=sentences, hashes=counts, seconds=times)
 
 
+chain_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}", fullmatch=True)
+hex_digits = "0123456789abcdef"
+consents = st.builds(
+    Consent,
+    st.just("structs19rl4cm2hmr8afy4kldpxz3fka4jguq0acpz60a"),
+    st.text(hex_digits, min_size=64, max_size=64).map(lambda text: f"03{text}"),
+    st.text(hex_digits, min_size=128, max_size=128),
+)
+foundings = st.builds(
+    Founding,
+    numbers.map(lambda number: f"3-{number}"),
+    st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=MAX_ENDPOINT_LENGTH),
+    st.just("") | numbers.map(lambda number: f"4-{number}"),
+    st.none() | consents,
+)
+
+
 @st.composite
 def works(draw: st.DrawFn) -> Work:
     action = draw(st.sampled_from(Action))
     target = f"2-{draw(numbers)}" if action is Action.RAID else None
-    return Work(action, f"{action.object_type}-{draw(numbers)}", draw(heights), draw(ranges), target_id=target)
+    charter = CharterTerms(draw(chain_ids), f"1-{draw(numbers)}") if action is Action.CHARTER else None
+    object_id = f"{action.object_type}-{draw(numbers)}"
+    return Work(action, object_id, draw(heights), draw(ranges), target_id=target, charter=charter)
 
 
 @st.composite
@@ -63,6 +83,7 @@ def requests(draw: st.DrawFn) -> JobRequest:
         deadline_height=draw(st.none() | heights),
         weight=draw(st.integers(1, MAX_WEIGHT)),
         idempotency_key=draw(st.none() | keys),
+        founding=draw(foundings) if action is Action.CHARTER else None,
     )
 
 
@@ -295,6 +316,17 @@ async def test_an_attempt_gets_a_ledger_id_and_comes_back_as_it_was(
     assert stored.ledger_id is not None
     assert replace(stored, ledger_id=None) == attempt
     assert await store.live_attempts() == [stored]
+
+
+async def test_an_attempt_at_a_charter_keeps_its_chain_and_solver(
+    store: Store, make_job: MakeJob, make_attempt: MakeAttempt
+) -> None:
+    job = make_job(1)
+    await store.save_jobs([job])
+    work = Work(Action.CHARTER, "1-7", 2283000, 2_500_000, charter=CharterTerms("structstestnet-111", "1-42"))
+    added = await store.add_attempt(replace(make_attempt(job), work=work))
+    assert await store.attempts_of(job.job_id) == [added]
+    assert added.work == work
 
 
 async def test_one_anchor_has_one_live_attempt(store: Store, make_job: MakeJob, make_attempt: MakeAttempt) -> None:

@@ -179,6 +179,22 @@ def test_stepping_back_from_prepared_attempts_leaves_the_schema_before_them(data
     }
 
 
+def test_stepping_back_from_charters_forgets_them_and_keeps_the_rest(database: Path) -> None:
+    _at_version("0006", database)
+    with sqlite3.connect(database) as writer:
+        for job_id, action, object_id in (("pow_a", "MINE", "5-1"), ("pow_b", "GUILDCHARTER", "1-7")):
+            writer.execute(
+                "INSERT INTO jobs (job_id, state, created_at, updated_at, action, object_id, player_id, priority,"
+                f" hashes, hash_seconds, notes) VALUES ('{job_id}', 'queued', 5.0, 6.0, '{action}', '{object_id}',"
+                " '1-7', 2, '0', 0.0, '[]')"
+            )
+    writer.close()
+    _at_version("0005", database, back=True)
+    reader = sqlite3.connect(database)
+    assert reader.execute("SELECT job_id FROM jobs").fetchall() == [("pow_a",)]
+    reader.close()
+
+
 def _at_version(revision: str, database: Path, *, back: bool = False) -> None:
     engine = create_engine(f"sqlite:///{database}")
     with engine.begin() as connection:
