@@ -221,25 +221,24 @@ class Service:
 
         Raises what the core raises for a request that cannot be met.
         """
-        return await self._post(event, read or (lambda: None))  # type: ignore[return-value]
+        return await self._post(event, read or _nothing)  # type: ignore[return-value]
 
     def _post(self, event: Event, read: Callable[[], object]) -> asyncio.Future[object]:
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._inbox.put_nowait((event, done, read))
         return done
 
-    async def apply_all(self, events: Sequence[Event]) -> None:
-        """Hand the core events that came together, in order; returns once all they changed is stored."""
+    def post_all(self, events: Sequence[Event]) -> asyncio.Future[object]:
+        """Hand the core events that came together (one at least), in order; done once all they changed is stored."""
         for event in events[:-1]:
-            self._inbox.put_nowait((event, None, lambda: None))
-        if events:
-            await self.apply(events[-1])
+            self._inbox.put_nowait((event, None, _nothing))
+        return self._post(events[-1], _nothing)
 
     async def _pump(self, first: Event, done: asyncio.Future[object]) -> None:
         """Work until cancelled. `first` goes before whatever was asked since the doors opened: the core has to know
         the jobs under way before it takes a request, or the same work would be two jobs.
         """
-        pending: list[tuple[Event, asyncio.Future[object] | None, Callable[[], object]]] = [(first, done, lambda: None)]
+        pending: list[tuple[Event, asyncio.Future[object] | None, Callable[[], object]]] = [(first, done, _nothing)]
         while True:
             while len(pending) < ROUND_EVENTS and not self._inbox.empty():
                 pending.append(self._inbox.get_nowait())
@@ -327,7 +326,7 @@ class Service:
             # Whoever takes the signing key's rights away touches the key, not the work.
             depends_on = reading.depends_on | {permissions_on(f"{ADDRESS_TYPE}-{self._key.address}")}
             event = WorkRead(self._clock(), command.job_id, reading.work, depends_on, reading.clock)
-        await self.apply(event)
+        self._inbox.put_nowait((event, None, _nothing))
 
     async def _take_outcome(self, outcome: Outcome) -> None:
         await self.apply(outcome_event(outcome, self._clock()))
@@ -521,3 +520,7 @@ class Service:
             session.reason = "too many messages unread"
             session.outgoing.get_nowait()  # make room for the end of the stream
             session.outgoing.put_nowait(None)
+
+
+def _nothing() -> None:
+    """What is read for whoever only waits until it is stored."""

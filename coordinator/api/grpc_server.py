@@ -8,6 +8,7 @@ import contextlib
 import logging
 import struct
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -60,6 +61,8 @@ HELLO_SECONDS = 10.0
 PROGRESS_INTERVAL_SECONDS = 1.0
 #: Messages in one bundle, either way: some 150 bytes each.
 MAX_BUNDLE = 256
+#: Messages of one worker that the core has not heard yet at most; what comes after them stays in the network.
+MAX_UNHEARD = 2_048
 
 _STATUS = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
@@ -255,14 +258,27 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             )
 
     async def _read(self, requests: _Requests, session: WorkerSession) -> None:
-        """Feed the core with what the worker says until it hangs up; then end the session."""
+        """Feed the core with what the worker says until it hangs up; then end the session.
+
+        What one message leads to is not waited for before the next is read: each would cost a round, with its commit.
+        """
+        unheard: deque[tuple[int, asyncio.Future[object]]] = deque()
+        count = 0
         try:
             async for message in requests:
                 said = message.bundle.messages if message.WhichOneof("message") == "bundle" else [message]
                 if len(said) > MAX_BUNDLE:
                     raise InvalidInput(f"a bundle holds {len(said)} messages; the most is {MAX_BUNDLE}")
+                if not said:
+                    continue
                 now = time.time()
-                await self._service.apply_all([worker_event(one, session.worker_id, now) for one in said])
+                heard = self._service.post_all([worker_event(one, session.worker_id, now) for one in said])
+                unheard.append((len(said), heard))
+                count += len(said)
+                while unheard and (count > MAX_UNHEARD or unheard[0][1].done()):
+                    number, oldest = unheard.popleft()
+                    count -= number
+                    await oldest
         except InvalidInput as error:
             session.end(str(error))
         except grpc.aio.UsageError:  # the stream is over
