@@ -61,13 +61,16 @@ def take_reading(state: State, out: Outbox, event: WorkRead) -> None:
         park_solved(state, out, entry)
         return
     entry.checked, entry.solved = True, False
+    signer = event.signer or entry.job.signer
     if entry.job.work != event.work:
-        _change_work(state, out, entry, event.work, event.now)
+        _change_work(state, out, entry, event.work, signer, event.now)
+    elif entry.job.signer != signer:
+        set_job(state, out, entry, replace(entry.job, signer=signer), event.now)
     _drop_refused(state, out, entry, event.now)
     review(state, out, entry, just_read=True)
 
 
-def _change_work(state: State, out: Outbox, entry: Entry, work: Work, now: float) -> None:
+def _change_work(state: State, out: Outbox, entry: Entry, work: Work, signer: str | None, now: float) -> None:
     """The puzzle is new or another than before.
 
     The same prefix keeps its tried nonces and its best hash: only the range moved.
@@ -79,7 +82,7 @@ def _change_work(state: State, out: Outbox, entry: Entry, work: Work, now: float
         # A running job loses its place: whether the new puzzle is worth hashing already is decided like a new job's.
         begun = JobState.QUEUED if job.state is JobState.RUNNING else job.state
         job = replace(job, state=begun, best=None, hashes=0, hash_seconds=0.0, notes=_notes(job, work))
-    set_job(state, out, entry, replace(job, work=work), now)
+    set_job(state, out, entry, replace(job, work=work, signer=signer), now)
 
 
 def _drop_refused(state: State, out: Outbox, entry: Entry, now: float) -> None:
@@ -111,13 +114,16 @@ def take_no_reading(state: State, out: Outbox, event: WorkNotRead) -> None:
     entry = answered(state, event.job_id)
     if entry is None or entry.job.state is JobState.SUBMITTING:
         return
-    if event.trouble in (Trouble.GONE, Trouble.NOT_ALLOWED):
+    # A key that had the right may get it back, or another one may: only a job that nobody may sign for from the
+    # beginning fails.
+    refused = event.trouble is Trouble.NOT_ALLOWED
+    if event.trouble is Trouble.GONE or (refused and entry.job.signer is None):
         set_job(state, out, entry, replace(entry.job, state=JobState.FAILED, error=event.reason), event.now)
         return
     retry_later(state, entry, event.now)
     if event.depends_on:
         note_dependencies(state, entry, event.depends_on)  # else what it hung on before it was paused
-    if event.trouble is Trouble.PAUSED:
+    if refused or event.trouble is Trouble.PAUSED:
         _pause(state, out, entry, event)
     elif entry.job.error != event.reason:
         set_job(state, out, entry, replace(entry.job, error=event.reason), event.now)

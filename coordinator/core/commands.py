@@ -17,7 +17,7 @@ class ReadWork:
 
     job_id: str
     request: JobRequest
-    #: Also check that the signing key may complete it: before hashing, not after.
+    #: Also choose the key that is to sign for it, and check that it may: before hashing, not after.
     check_signer: bool
 
 
@@ -70,6 +70,10 @@ class SubmitProof:
     work: Work
     proof: Proof
     priority: int
+    #: Address of the key that was chosen for it; None where somebody else signs.
+    signer: str | None = None
+    #: Name of the clock that its success resets, where several works share one; else empty, or not known yet.
+    clock: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,8 @@ class WorkRead:
     #: Name of the clock that a success resets. Works with the same clock are voided by each other's success; empty if
     #: the work has its clock for itself.
     clock: str = ""
+    #: Address of the key that is to sign for it, if that was to be chosen; empty if not, or if somebody else signs.
+    signer: str = ""
 
 
 class Trouble(enum.Enum):
@@ -75,7 +77,7 @@ class Trouble(enum.Enum):
     GONE = "gone"
     #: Not now, but maybe later.
     PAUSED = "paused"
-    #: The signing key may not do this.
+    #: No signing key may do this.
     NOT_ALLOWED = "not allowed"
     #: No usable answer from the chain.
     UNAVAILABLE = "unavailable"
@@ -180,6 +182,8 @@ class TransactionBroadcast:
     now: float
     job_id: str
     transaction: Transaction
+    #: Why it was refused or failed, if it was; the job shows it until the next transaction is signed.
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +214,15 @@ class SubmissionPaused:
 
 
 @dataclass(frozen=True, slots=True)
+class SignerChanged:
+    """The key that was chosen for the job may not sign for it any more; another one does."""
+
+    now: float
+    job_id: str
+    signer: str
+
+
+@dataclass(frozen=True, slots=True)
 class SubmissionGaveUp:
     """Nothing will get this proof into the chain."""
 
@@ -229,7 +242,9 @@ class Ticked:
 SignOfLife = WorkerHeard | WorkerDraining | LeaseProgressed | LeaseEnded | HitReported
 
 #: After these nobody has more room or more work than before; they are the most frequent ones.
-NothingToGrant = WorkerHeard | LeaseProgressed | TransactionSigned | TransactionBroadcast | SubmissionPaused
+NothingToGrant = (
+    WorkerHeard | LeaseProgressed | TransactionSigned | TransactionBroadcast | SubmissionPaused | SignerChanged
+)
 
 Event = (
     JobsRestored
@@ -252,5 +267,6 @@ Event = (
     | SubmissionStale
     | SubmissionPaused
     | SubmissionGaveUp
+    | SignerChanged
     | Ticked
 )

@@ -29,6 +29,7 @@ from coordinator.core.events import (
     LeaseProgressed,
     NothingToGrant,
     PriorityRequested,
+    SignerChanged,
     SignOfLife,
     SubmissionGaveUp,
     SubmissionPaused,
@@ -49,7 +50,7 @@ from coordinator.core.hits import take_hit
 from coordinator.core.job import Job
 from coordinator.core.leasing import end_lease, fill_devices, progress_lease
 from coordinator.core.order import let_age
-from coordinator.core.outcomes import complete, give_up, hash_again, hold, note_transaction
+from coordinator.core.outcomes import change_signer, complete, give_up, hash_again, hold, note_transaction
 from coordinator.core.planning import (
     REPLAN_AT_ONCE,
     REPLAN_SLICE,
@@ -127,6 +128,7 @@ _HANDLERS: dict[type[Event], object] = {
     LeaseProgressed: progress_lease,
     LeaseEnded: end_lease,
     HitReported: take_hit,
+    SignerChanged: change_signer,
     TransactionSigned: note_transaction,
     TransactionBroadcast: note_transaction,
     TransactionIncluded: complete,

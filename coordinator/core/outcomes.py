@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from coordinator.core.books import set_job
 from coordinator.core.events import (
+    SignerChanged,
     SubmissionGaveUp,
     SubmissionPaused,
     SubmissionStale,
@@ -23,7 +24,15 @@ def note_transaction(state: State, out: Outbox, event: TransactionSigned | Trans
     """There is news of the job's transaction."""
     entry = state.entries.get(event.job_id)
     if entry is not None:
-        set_job(state, out, entry, replace(entry.job, transaction=event.transaction, error=None), event.now)
+        error = event.error if isinstance(event, TransactionBroadcast) else None
+        set_job(state, out, entry, replace(entry.job, transaction=event.transaction, error=error), event.now)
+
+
+def change_signer(state: State, out: Outbox, event: SignerChanged) -> None:
+    """Another key signs from now on."""
+    entry = state.entries.get(event.job_id)
+    if entry is not None and entry.job.signer != event.signer:
+        set_job(state, out, entry, replace(entry.job, signer=event.signer), event.now)
 
 
 def complete(state: State, out: Outbox, event: TransactionIncluded) -> None:

@@ -146,14 +146,14 @@ def submit(state: State, out: Outbox, entry: Entry, found: FoundProof) -> None:
     take_clock(state, entry)
     job = replace(job, state=JobState.SUBMITTING, found=found, best=best, error=None)
     set_job(state, out, entry, job, state.now)
-    out.command(submission(job))
+    out.command(submission(job, entry.clock))
 
 
-def submission(job: Job) -> SubmitProof:
+def submission(job: Job, clock: str = "") -> SubmitProof:
     """The command that hands a submitting job's proof to the lane."""
     assert job.work is not None
     assert job.found is not None
-    return SubmitProof(job.job_id, job.work, job.found.proof, job.request.priority)
+    return SubmitProof(job.job_id, job.work, job.found.proof, job.request.priority, job.signer, clock)
 
 
 def may_be_submitted(state: State, entry: Entry, zeros: int) -> bool:

@@ -29,6 +29,8 @@ SAFETY_READS_PER_BLOCK = 200
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 1.0, 30.0
 #: After so many misses in a row the job stands behind those that were not missed.
 HOPEFUL_MISSES = 4
+#: What a block touches where permissions changed ends so.
+_PERMISSIONS = "@"
 
 
 def ask(state: State, entry: Entry, urgency: Urgency = Urgency.NOW) -> None:
@@ -63,7 +65,8 @@ def read_next(state: State, out: Outbox) -> None:
             state.asked.add(job_id)
             entry.asked_at = state.head.height if state.head is not None else 0
             request = entry.job.request
-            signer = not entry.checked and request.mode is Mode.SUBMIT
+            signer = (not entry.checked or entry.choose_signer) and request.mode is Mode.SUBMIT
+            entry.choose_signer = False
             out.command(ReadWork(job_id, request, check_signer=signer))
 
 
@@ -111,6 +114,7 @@ def ask_about_touched(state: State, touched: frozenset[str]) -> None:
         for job_id in sorted(state.dependents.get(object_id, ())):
             entry = state.entries[job_id]
             entry.misses = 0
+            entry.choose_signer |= object_id.endswith(_PERMISSIONS)
             ask(state, entry)
 
 
@@ -130,6 +134,7 @@ def ask_in_turn(state: State, *, blind: bool) -> None:
             return
         room -= 1
         state.readings.move_to_end(job_id)
+        entry.choose_signer |= blind  # nobody tells of a key that lost its right
         entry.read_at = max(entry.read_at, oldest + 1)  # its turn is over; the answer sets it right
         ask(state, entry, Urgency.SOME_TIME)
 
@@ -146,6 +151,7 @@ def ask_about_unread(state: State) -> None:
 def retry_later(state: State, entry: Entry, now: float) -> None:
     """The chain gave no work: ask again after a pause, which grows."""
     entry.misses += 1
+    entry.choose_signer = True  # the reading may have missed a right that was lost
     entry.retry_at = now + min(FIRST_RETRY_SECONDS * 2.0 ** min(entry.misses - 1, 16), LAST_RETRY_SECONDS)
     heapq.heappush(state.retries, (entry.retry_at, entry.job.job_id))
 

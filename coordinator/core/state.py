@@ -52,6 +52,8 @@ class Entry:
     job: Job
     #: The work was read from the chain since the coordinator started, and it takes a proof; nothing is leased before.
     checked: bool = False
+    #: A permission that it hangs on changed since a key was chosen, or may have: the next reading chooses anew.
+    choose_signer: bool = False
     #: It stands in line to be read.
     wanted: Urgency | None = None
     #: It was asked for once more while a reading was under way, which may be older than what made us ask.

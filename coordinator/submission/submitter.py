@@ -7,10 +7,34 @@ made with.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from coordinator.submission.outcome import Submission
 from hashfleet.action import Action
+
+
+@dataclass(frozen=True, slots=True)
+class SignerStatus:
+    """How a signing account, or another way to submit, fares. Counts are of proofs, since the coordinator started."""
+
+    #: Its bech32 address, or a name where it has none.
+    address: str
+    #: The player that the address is registered to; empty until it was asked.
+    player_id: str = ""
+    #: Transactions that may land in one of the next blocks.
+    in_flight: int = 0
+    #: Proofs that have no transaction yet.
+    waiting: int = 0
+    included: int = 0
+    #: Refused by a node, or failed in a block.
+    rejected: int = 0
+    #: Void before they could be sent.
+    stale: int = 0
+    #: What went wrong last, for people; empty if nothing did.
+    last_error: str = ""
+    #: Why a person should look at it, while too many of its proofs are rejected; else empty.
+    alarm: str = ""
 
 
 class Submitter(Protocol):
@@ -27,6 +51,10 @@ class Submitter(Protocol):
         Asked before anything is hashed. Raises KeyProblem if nobody may sign for it, and ChainError: WorkGone if there
         is no such object, ChainUnavailable if that cannot be found out now.
         """
+        ...
+
+    def status(self) -> tuple[SignerStatus, ...]:
+        """How each of its addresses fares, in their order."""
         ...
 
     async def recover(self) -> None:

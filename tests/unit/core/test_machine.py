@@ -18,6 +18,7 @@ from coordinator.core.commands import (
     SubmitProof,
 )
 from coordinator.core.events import (
+    BlockCommitted,
     CancelRequested,
     JobsRestored,
     JobSubmitted,
@@ -35,6 +36,7 @@ from coordinator.core.events import (
     WorkerHeard,
     WorkerLost,
     WorkNotRead,
+    WorkRead,
 )
 from coordinator.core.job import JobState, Transaction, TransactionState
 from coordinator.core.lease import Lease
@@ -546,3 +548,38 @@ def test_a_restart_does_not_search_the_same_nonces_again(play: Play, running: Ru
 def test_a_request_must_fit_its_action() -> None:
     with pytest.raises(ValueError, match="target"):
         JobRequest(Action.BUILD, "5-28", "1-11", target_id="2-1")
+
+
+# ---- which key signs ---------------------------------------------------------------------------------------------
+
+
+def test_the_key_chosen_with_the_first_reading_is_kept_and_told_with_the_proof(play: Play, work: Work) -> None:
+    play.block(1190)
+    play.join()
+    play.submit(work)
+    play.tell(WorkRead(play.now, "pow_1", work, signer="structs1one"))
+    assert play.job().signer == "structs1one"
+    (lease,) = grants(play.commands)
+    (submitted,) = of_kind(play.hit(lease, solve(lease, 3)), SubmitProof)
+    assert submitted.signer == "structs1one"
+
+
+def test_a_key_is_chosen_anew_when_a_permission_of_the_work_was_touched(play: Play, work: Work) -> None:
+    play.block(1190)
+    play.submit(work)
+    play.tell(WorkRead(play.now, "pow_1", work, frozenset({"1-7@"}), signer="structs1one"))
+    play.commands.clear()
+    play.tell(BlockCommitted(play.now, 1191, play.now, frozenset({"1-7@"})))
+    assert [read.check_signer for read in of_kind(play.commands, ReadWork)] == [True]
+    play.tell(WorkRead(play.now, "pow_1", work, frozenset({"1-7@"}), signer="structs1two"))
+    assert play.job().signer == "structs1two"
+
+
+def test_a_job_whose_key_lost_its_right_is_held_and_goes_on_with_another(play: Play, work: Work) -> None:
+    play.block(1190)
+    play.submit(work)
+    play.tell(WorkRead(play.now, "pow_1", work, signer="structs1one"))
+    play.tell(WorkNotRead(play.now, "pow_1", Trouble.NOT_ALLOWED, "no key may do it any more"))
+    assert (play.job().state, play.job().error) == (JobState.QUEUED, "no key may do it any more")
+    play.tell(WorkRead(play.now, "pow_1", work, signer="structs1two"))
+    assert (play.job().state is not JobState.QUEUED, play.job().signer) == (True, "structs1two")
