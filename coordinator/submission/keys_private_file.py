@@ -71,7 +71,10 @@ def write_private(path: Path, text: str) -> None:
                 file.flush()
                 os.fsync(descriptor)
             # A link, unlike a rename, never takes the place of a file that is there.
-            os.link(draft, path)
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                raise KeyProblem(f"{path} exists already; choose another name, or remove that key first") from None
         finally:
             draft.unlink()
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -79,8 +82,6 @@ def write_private(path: Path, text: str) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-    except FileExistsError:
-        raise KeyProblem(f"{path} exists already; choose another name, or remove that key first") from None
     except OSError as error:
         raise KeyProblem(f"the key file {path} cannot be written: {error.strerror}") from None
 

@@ -17,7 +17,9 @@ import pytest
 from coincurve import PublicKey
 
 from coordinator.submission import keys
-from coordinator.submission.keys import SigningKey
+from coordinator.submission.keys_private_file import write_private
+from coordinator.submission.keys_sealed import Cost
+from coordinator.submission.keys_secret import Secret
 from hashfleet.errors import KeyProblem
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors.json").read_text())["tx"]
@@ -256,6 +258,118 @@ def test_the_environment_gives_the_key_in_each_of_three_ways(key_file: Path) -> 
     ]:
         (key,) = keys.from_environment({name: value})
         assert key.address == KEY["address"], name
+
+
+def test_the_environment_may_name_several_key_files_in_order(key_file: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    second.write_text("22" * 32)
+    second.chmod(0o600)
+    found = keys.from_environment({"HASHFLEET_KEY_FILE": f"{second}:{key_file}"})
+    assert [key.address for key in found] == [keys.from_hex("22" * 32).address, KEY["address"]]
+
+
+def test_files_that_are_named_leave_the_environments_keys_alone(key_file: Path) -> None:
+    environment = {"HASHFLEET_PRIVATE_KEY": "22" * 32}
+    assert [key.address for key in keys.load_keys([key_file], environment)] == [KEY["address"]]
+    assert [key.address for key in keys.load_keys([], environment)] == [keys.from_hex("22" * 32).address]
+    assert keys.load_keys([], {}) == ()
+
+
+def test_the_same_key_twice_is_refused_with_both_names(key_file: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    second.write_text(SECRET_HEX)
+    second.chmod(0o600)
+    with pytest.raises(KeyProblem, match=f"{key_file} and {second} hold the same key"):
+        keys.load_keys([key_file, second], {})
+
+
+def test_more_keys_than_a_coordinator_takes_are_refused(key_file: Path) -> None:
+    with pytest.raises(KeyProblem, match="at most 100"):
+        keys.load_keys([key_file] * 101, {})
+
+
+# Encrypted files
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Path:
+    path = tmp_path / "encrypted.json"
+    file = keys.sealed(Secret(bytes.fromhex(SECRET_HEX)), Secret("a good passphrase"), Cost(2, 1, 1))
+    write_private(path, file.text())
+    return path
+
+
+def test_an_encrypted_file_opens_with_the_passphrase_of_the_environment(encrypted: Path) -> None:
+    (key,) = keys.load_keys([encrypted], {"HASHFLEET_KEY_PASSPHRASE": "a good passphrase"})
+    assert key.address == KEY["address"]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_an_encrypted_file_opens_with_the_passphrase_in_a_private_file(
+    encrypted: Path, tmp_path: Path, end: str
+) -> None:
+    path = tmp_path / "passphrase"
+    path.write_bytes(f"a good passphrase{end}".encode())
+    path.chmod(0o600)
+    (key,) = keys.load_keys([encrypted], {"HASHFLEET_KEY_PASSPHRASE_FILE": str(path)})
+    assert key.address == KEY["address"]
+    path.chmod(0o644)
+    with pytest.raises(KeyProblem, match=r"the passphrase file .* is open to other users"):
+        keys.load_keys([encrypted], {"HASHFLEET_KEY_PASSPHRASE_FILE": str(path)})
+
+
+@pytest.mark.parametrize("content", ["", "\n", "two\nlines"])
+def test_a_passphrase_file_without_one_line_is_refused(encrypted: Path, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "passphrase"
+    path.write_text(content)
+    path.chmod(0o600)
+    with pytest.raises(KeyProblem, match="one line"):
+        keys.load_keys([encrypted], {"HASHFLEET_KEY_PASSPHRASE_FILE": str(path)})
+
+
+def test_two_passphrases_are_refused(encrypted: Path) -> None:
+    with pytest.raises(KeyProblem, match="set only one"):
+        keys.load_keys([encrypted], {"HASHFLEET_KEY_PASSPHRASE": "x", "HASHFLEET_KEY_PASSPHRASE_FILE": "y"})
+
+
+def test_without_a_passphrase_somebody_is_asked_for_each_file(encrypted: Path) -> None:
+    asked: list[Path] = []
+
+    def ask(path: Path) -> Secret[str]:
+        asked.append(path)
+        return Secret("a good passphrase")
+
+    (key,) = keys.load_keys([encrypted], {}, ask=ask)
+    assert key.address == KEY["address"]
+    assert asked == [encrypted]
+
+
+def test_an_encrypted_file_that_nobody_can_open_says_what_to_set(encrypted: Path) -> None:
+    with pytest.raises(KeyProblem, match="set HASHFLEET_KEY_PASSPHRASE_FILE"):
+        keys.load_keys([encrypted], {})
+
+
+def test_a_wrong_passphrase_names_the_file(encrypted: Path) -> None:
+    with pytest.raises(KeyProblem, match=f"{encrypted} cannot be opened: the passphrase is wrong"):
+        keys.load_keys([encrypted], {"HASHFLEET_KEY_PASSPHRASE": "another"})
+
+
+def test_the_identity_of_an_encrypted_file_needs_no_passphrase(encrypted: Path, key_file: Path) -> None:
+    assert keys.identity(encrypted).address == keys.identity(key_file).address == KEY["address"]
+    assert (keys.identity(encrypted).kept_in, keys.identity(key_file).kept_in) == ("file", "clear")
+
+
+@pytest.mark.parametrize("words", [12, 15, 18, 21, 24])
+def test_a_new_mnemonic_has_the_words_asked_for_and_is_a_key(words: int) -> None:
+    first, second = keys.new_mnemonic(words).reveal(), keys.new_mnemonic(words).reveal()
+    assert first != second
+    assert len(first.split()) == words
+    assert keys.from_mnemonic(first).address.startswith("structs1")
+
+
+def test_a_mnemonic_of_another_length_is_not_made() -> None:
+    with pytest.raises(KeyProblem, match="13 words"):
+        keys.new_mnemonic(13)
 
 
 def test_two_keys_in_the_environment_are_refused() -> None:
