@@ -1,19 +1,22 @@
-"""What a transaction must pass before its messages run, in the order of structsd v0.17 to v0.20.
+"""What a transaction must pass before its messages run, in the order of structsd.
 
 The same checks admit to the mempool (CheckTx) and open the execution in a block (DeliverTx). What they write -- the
 sequence, the proof slots, the message counts -- stays even if a message fails afterwards; a transaction that fails
-here writes nothing.
+here writes nothing. What v0.16 calls its own errors has no number: code 1 of codespace `undefined`.
 """
 
 from __future__ import annotations
 
 import enum
+import math
 from collections import Counter
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field, replace
 
+from devnet.messages import Completion, GuildCreation
+from devnet.rules import Rules
 from devnet.state import NO_PLAYER, Account, State
-from devnet.transactions import Signer, Transaction, TxError, address_of, signature_is_valid
+from devnet.transactions import NATIVE_DENOM, Signer, Transaction, TxError, address_of, signature_is_valid
 
 #: Limits of a free transaction.
 MAX_FREE_TX_BYTES = 32_768
@@ -24,6 +27,10 @@ MAX_MEMO_CHARACTERS = 256
 ADDRESS_CAP = 5
 
 ANTE = "structs-ante"
+#: Gas that the gas router gives a free transaction.
+FREE_GAS = 20_000_000
+#: Gas of a transaction in the SDK's terms: by byte, and what a message costs. The second is a guess.
+GAS_PER_BYTE, GAS_PER_MESSAGE = 10, 60_000
 
 
 class Mode(enum.Enum):
@@ -33,6 +40,8 @@ class Mode(enum.Enum):
     CHECK = "check"
     #: Execution in a block.
     DELIVER = "deliver"
+    #: A transaction that waits in the mempool is looked at again after a block.
+    RECHECK = "recheck"
     #: A gas estimate: signatures are not verified and nothing is throttled.
     SIMULATE = "simulate"
 
@@ -48,6 +57,8 @@ class Session:
     #: Reads committed accounts and takes the new sequences.
     accounts: MutableMapping[str, Account]
     address_cap: int = ADDRESS_CAP
+    #: What this node asks for a unit of gas in its mempool, in ualpha.
+    min_gas_price: float = 0.0
     #: Struct and fleet ids with a proof attempt at this height.
     slots: set[str] = field(default_factory=set)
     messages_by_player: Counter[str] = field(default_factory=Counter)
@@ -56,24 +67,52 @@ class Session:
 
 def admit(tx: Transaction, state: State, session: Session) -> None:
     """Run all checks and write their effects. Raises TxError and writes nothing (but the node's own address count)."""
-    _check_form(tx, session.height)
+    try:
+        _admit(tx, state, session)
+    except TxError as error:
+        if error.codespace == ANTE and not state.rules.numbered_ante:
+            raise TxError("undefined", 1, f"structs ante: {error.log}") from error
+        raise
+
+
+def is_free(tx: Transaction, rules: Rules) -> bool:
+    """Whether the gas router lets it pass without a price: from v0.21 on not if it founds a guild."""
+    return not (rules.charter and any(isinstance(message, GuildCreation) for message in tx.messages))
+
+
+def gas_limit(tx: Transaction, rules: Rules) -> int:
+    """What the messages may use."""
+    return FREE_GAS if is_free(tx, rules) else tx.gas_limit
+
+
+def gas_used(tx: Transaction) -> int:
+    """Nominal."""
+    return GAS_PER_BYTE * len(tx.raw) + GAS_PER_MESSAGE * len(tx.messages)
+
+
+def _admit(tx: Transaction, state: State, session: Session) -> None:
+    free = is_free(tx, state.rules)
+    _check_form(tx, session.height, free)
+    payer = None if free else _check_fee(tx, session)
     signed = [
         _check_signature(tx, creator, signer, session) for creator, signer in zip(tx.creators, tx.signers, strict=True)
     ]
-    if session.mode is Mode.CHECK:
+    if session.mode is Mode.CHECK and free:
         _count_addresses(tx, session)
     players = _check_players(tx, state, session)
-    slots = _check_slots(tx, session)
+    slots = _check_slots(tx, state, session)
 
     for account in signed:
+        if account.address == payer:
+            account = replace(account, ualpha=account.ualpha - tx.fee)
         session.accounts[account.address] = account
     if session.mode is not Mode.SIMULATE:
         session.slots |= slots
     session.messages_by_player.update(players)
 
 
-def _check_form(tx: Transaction, height: int) -> None:
-    if len(tx.raw) > MAX_FREE_TX_BYTES:
+def _check_form(tx: Transaction, height: int, free: bool) -> None:
+    if free and len(tx.raw) > MAX_FREE_TX_BYTES:
         raise TxError(ANTE, 2000, f"free transaction of {len(tx.raw)} bytes, the most is {MAX_FREE_TX_BYTES}")
     if len(tx.messages) > MAX_MESSAGES:
         raise TxError(ANTE, 2001, f"{len(tx.messages)} messages in one transaction, the most is {MAX_MESSAGES}")
@@ -89,8 +128,27 @@ def _check_form(tx: Transaction, height: int) -> None:
     if len(tx.memo) > MAX_MEMO_CHARACTERS:
         told = f"maximum number of characters is {MAX_MEMO_CHARACTERS} but received {len(tx.memo)}"
         raise TxError("sdk", 12, f"{told}: memo too large")
-    if tx.has_fee:
+    if free and tx.fee:
         raise TxError(ANTE, 2050, "free tx must have zero fee")
+
+
+def _check_fee(tx: Transaction, session: Session) -> str:
+    """Who pays for a transaction that has a price."""
+    used = GAS_PER_BYTE * len(tx.raw)
+    if session.mode is not Mode.SIMULATE and used > tx.gas_limit:
+        told = f"out of gas in location: txSize; gasWanted: {tx.gas_limit}, gasUsed: {used}"
+        raise TxError("sdk", 11, f"{told}: out of gas")
+    asked = math.ceil(session.min_gas_price * tx.gas_limit)
+    if session.mode is Mode.CHECK and (tx.fee < asked or (asked and not tx.fee_in_native)):
+        told = f"insufficient fees; got: {tx.fee}{NATIVE_DENOM} required: {asked}{NATIVE_DENOM}"
+        raise TxError("sdk", 13, f"{told}: insufficient fee")
+    payer = tx.creators[0]
+    account = session.accounts.get(payer)
+    held = account.ualpha if account else 0
+    if tx.fee and (held < tx.fee or not tx.fee_in_native):
+        told = f"spendable balance {held}{NATIVE_DENOM} is smaller than {tx.fee}{NATIVE_DENOM}"
+        raise TxError("sdk", 5, f"{told}: insufficient funds")
+    return payer
 
 
 def _check_signature(tx: Transaction, creator: str, signer: Signer, session: Session) -> Account:
@@ -129,11 +187,13 @@ def _check_players(tx: Transaction, state: State, session: Session) -> Counter[s
         address = state.addresses.get(message.creator)
         if address is None or address.player_id == NO_PLAYER:
             raise TxError(ANTE, 2010, f"address {message.creator} is not registered to a player")
-        if address.permissions & message.permission != message.permission:
+        asked = message.address_permission(state.rules)
+        if address.permissions & asked != asked:
             told = f"address {message.creator} has permissions {address.permissions}"
-            raise TxError(ANTE, 2011, f"{told}, {message.name} needs {message.permission}")
+            raise TxError(ANTE, 2011, f"{told}, {message.name} needs {asked}")
         players[address.player_id] += 1
-    if session.mode is Mode.DELIVER:
+    capped = session.mode is Mode.DELIVER or (state.rules.player_cap_in_mempool and session.mode is not Mode.SIMULATE)
+    if capped:
         for player, count in players.items():
             if session.messages_by_player[player] + count > MAX_MESSAGES_PER_PLAYER:
                 told = f"player {player} has {session.messages_by_player[player]} messages in this block"
@@ -141,13 +201,33 @@ def _check_players(tx: Transaction, state: State, session: Session) -> Counter[s
     return players
 
 
-def _check_slots(tx: Transaction, session: Session) -> set[str]:
+def _check_slots(tx: Transaction, state: State, session: Session) -> set[str]:
     """Throttle keys that this transaction takes: one proof attempt per object and height."""
+    rules = state.rules
+    if session.mode is not Mode.DELIVER and not rules.slots_in_mempool:
+        return set()
     taken: set[str] = set()
     for message in tx.messages:
-        if message.object_id in taken:
-            raise TxError(ANTE, 2030, f"two proofs for {message.object_id} in one transaction")
-        if message.object_id in session.slots:
-            raise TxError(ANTE, 2031, f"a proof for {message.object_id} was already attempted in this block")
-        taken.add(message.object_id)
+        if isinstance(message, GuildCreation):
+            key = f"guild/{message.creator}"
+            if not rules.slots_in_mempool:  # v0.16 throttles proofs only
+                continue
+            if key in taken or key in session.slots:
+                raise TxError(ANTE, 2032, f"{message.creator} already founds a guild in this block")
+        else:
+            key = f"proof/{message.object_id}"
+            if rules.slots_for_signers and not _is_entitled(message, state):
+                continue
+            if key in taken and rules.slots_in_mempool:
+                raise TxError(ANTE, 2030, f"two proofs for {message.object_id} in one transaction")
+            if key in taken or key in session.slots:
+                raise TxError(ANTE, 2031, f"a proof for {message.object_id} was already attempted in this block")
+        taken.add(key)
     return taken
+
+
+def _is_entitled(message: Completion, state: State) -> bool:
+    """Whether the signer's player holds the permission on the owner of the object."""
+    target = state.structs.get(message.object_id) or state.fleets.get(message.object_id)
+    signer = state.addresses[message.creator].player_id
+    return target is not None and state.may(signer, target.owner, message.permission)

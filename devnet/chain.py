@@ -1,4 +1,4 @@
-"""The chain itself: a mempool, block production, and the indexes that queries read. No sockets, no asyncio.
+"""The chain itself: a mempool, block production, and the indexes that queries read. No sockets.
 
 Everything runs on one thread, so a query never sees half a block. CheckTx runs the ante handler only; a proof is looked
 at when a block executes it, against the height of that block.
@@ -12,14 +12,15 @@ import logging
 import time
 from collections import ChainMap, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from google.protobuf.any_pb2 import Any as ProtoAny
 
-from devnet.ante import ADDRESS_CAP, Mode, Session, admit
+from devnet.ante import ADDRESS_CAP, Mode, Session, admit, gas_limit, gas_used
 from devnet.block import Block, IncludedTx, TxResult
 from devnet.changes import Changes
 from devnet.events import Event, typed
+from devnet.faults import Faults
 from devnet.handlers import execute
 from devnet.state import Account, State
 from devnet.transactions import MAX_TX_BYTES, Transaction, TxError, decode, tx_hash
@@ -34,14 +35,56 @@ MEMPOOL_SIZE = 5000
 CACHE_SIZE = 10_000
 #: Blocks (with their transactions) that queries can reach back to.
 BLOCKS_KEPT = 10_000
-#: What the gas router gives every free transaction.
-FREE_GAS = 20_000_000
+#: Heights whose state queries can still read, as a pruned node keeps a few.
+STATES_KEPT = 64
+#: Codes of codespace sdk that a node answers before CheckTx: known already, mempool full, too large.
+_BEFORE_CHECK = (19, 20, 21)
 
 CommitListener = Callable[[Block], None]
 
 
 class MempoolRefusal(TxError):
     """The node did not take the transaction as far as CheckTx: sdk 19 known, 20 full, 21 too large."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An admitted transaction that no block holds yet."""
+
+    tx: Transaction
+    #: The first height whose block may hold it.
+    not_before: int = 0
+    #: `Faults.generation` at which it was told to nobody else; None if it was.
+    isolated_in: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The chain as one height left it: what a query reads."""
+
+    chain: Chain
+    chain_id: str
+    height: int
+    state: State
+    #: Newest height whose transactions are found by their hash.
+    indexed: int
+
+    @property
+    def last_block(self) -> Block:
+        block = self.chain.block(self.height)
+        assert block is not None  # more blocks are kept than states
+        return block
+
+    def block(self, height: int) -> Block | None:
+        return self.chain.block(height) if height <= self.height else None
+
+    def find(self, wanted: str) -> IncludedTx | None:
+        """The included transaction of this uppercase hex hash."""
+        found = self.chain.find(wanted)
+        return found if found and found.height <= self.indexed else None
+
+    def transactions(self) -> tuple[IncludedTx, ...]:
+        return tuple(tx for tx in self.chain.transactions() if tx.height <= self.indexed)
 
 
 class Chain:
@@ -55,6 +98,8 @@ class Chain:
         *,
         blocks: Iterable[Block] = (),
         address_cap: int = ADDRESS_CAP,
+        min_gas_price: float = 0.0,
+        faults: Faults | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Stand at `height`. Without `blocks` (those up to `height`) one empty block is made there."""
@@ -62,9 +107,13 @@ class Chain:
             raise InvalidInput(f"the start height is {height}; it should be from 1 to {MAX_HEIGHT - 1}")
         self.chain_id = chain_id
         self.state = state
+        self.faults = faults or Faults()
         self._address_cap = address_cap
+        self._min_gas_price = min_gas_price
         self._clock = clock
-        self._mempool: dict[str, bytes] = {}
+        self._mempool: dict[str, _Waiting] = {}
+        #: Height -> state, of the last blocks before the newest one.
+        self._states: OrderedDict[int, State] = OrderedDict()
         self._cache: OrderedDict[str, None] = OrderedDict()
         self._blocks: OrderedDict[int, Block] = OrderedDict()
         self._txs: dict[str, IncludedTx] = {}
@@ -108,8 +157,24 @@ class Chain:
         return tuple(self._txs.values())
 
     def pending(self) -> tuple[bytes, ...]:
-        """What the next block will hold, in order."""
-        return tuple(self._mempool.values())
+        """What the mempool holds, in order."""
+        return tuple(waiting.tx.raw for waiting in self._mempool.values())
+
+    def view(self, height: int | None = None) -> View:
+        """What this node answers from: its last block (an older one if it fell behind), or a height that it keeps.
+
+        Raises InvalidInput for a height that it does not.
+        """
+        newest = self.height
+        if self.faults.blocks_behind:
+            newest = max(newest - self.faults.blocks_behind, min(self._states, default=newest))
+        at = newest if height is None else height
+        state = self.state if at == self.height else self._states.get(at)
+        if state is None or at > newest:
+            told = f"failed to load state at height {at}; version does not exist (latest height: {newest})"
+            raise InvalidInput(told)
+        chain_id = self.faults.other_chain_id or self.chain_id
+        return View(self, chain_id, at, state, min(at, newest - self.faults.index_lag))
 
     def on_commit(self, listener: CommitListener) -> None:
         """Call `listener` with every block from now on, right after it is committed."""
@@ -120,6 +185,10 @@ class Chain:
     def broadcast(self, raw: bytes) -> tuple[str, TxResult]:
         """Offer a transaction: its hash and the answer of CheckTx. Raises MempoolRefusal."""
         hash_ = tx_hash(raw)
+        if (told := self.faults.refusal()) is not None:
+            if told.codespace == "sdk" and told.code in _BEFORE_CHECK:
+                raise MempoolRefusal(told.codespace, told.code, told.log)
+            return hash_, told
         if len(self._mempool) >= MEMPOOL_SIZE:
             raise MempoolRefusal("sdk", 20, f"mempool is full: number of txs {len(self._mempool)}")
         if len(raw) > MAX_TX_BYTES:
@@ -127,18 +196,24 @@ class Chain:
         if hash_ in self._cache:
             raise MempoolRefusal("sdk", 19, "tx already exists in cache")
         try:
-            admit(decode(raw), self.state, self._check)
+            tx = decode(raw, self.state.rules)
+            admit(tx, self.state, self._check)
         except TxError as error:
             return hash_, _refused(error)
-        self._mempool[hash_] = raw
+        admitted = TxResult(gas_wanted=gas_limit(tx, self.state.rules))
+        if self.faults.loses():
+            return hash_, admitted
+        held = self.faults.blocks_held()
+        isolated = self.faults.generation if self.faults.isolates() else None
+        self._mempool[hash_] = _Waiting(tx, self.height + 1 + held, isolated)
         self._remember(hash_)
-        return hash_, TxResult(gas_wanted=FREE_GAS)
+        return hash_, admitted
 
     def simulate(self, raw: bytes) -> TxResult:
         """Execute on the last committed state and height, and keep nothing."""
         session = self._new_session(Mode.SIMULATE)
         try:
-            tx = decode(raw)
+            tx = decode(raw, self.state.rules)
             admit(tx, self.state, session)
             return self._run_messages(tx, self.state.fork(), self.height)[1]
         except TxError as error:
@@ -149,22 +224,47 @@ class Chain:
         height = self.height + 1
         if height > MAX_HEIGHT:
             raise InvalidInput(f"the chain has reached height {MAX_HEIGHT}, the highest that heights are kept for")
+        chosen = self._chosen(height)
+        self._states[self.height] = self.state
+        self.state = self.state.fork()
+        if len(self._states) > STATES_KEPT:
+            self._states.popitem(last=False)
         session = self._new_session(Mode.DELIVER, height)
         txs = tuple(
-            IncludedTx(raw, hash_, height, index, self._deliver(raw, session))
-            for index, (hash_, raw) in enumerate(self._mempool.items())
+            IncludedTx(tx.raw, tx.hash, height, index, self._deliver(tx, session)) for index, tx in enumerate(chosen)
         )
         block = self._seal(height, txs, tuple(self._pending_events))
         self._pending_events.clear()
-        self._mempool.clear()
         for tx in txs:
+            del self._mempool[tx.hash]
             if tx.result.code:  # a failed transaction may be offered again; its sequence will refuse it
                 self._cache.pop(tx.hash, None)
         self._index(block)
-        self._check = self._new_session(Mode.CHECK)
+        self._recheck()
         for listener in self._listeners:
             listener(block)
         return block
+
+    def use_sequence(self, address: str, count: int = 1, *, evict: bool = True) -> None:
+        """As if another client had sent that many transactions with this key, by another node.
+
+        What this node still holds of the key is then thrown out of its mempool, as after a block with those others;
+        with `evict` False it stays, and fails in the next block, as if the others stood before it there.
+        """
+        if address not in self.state.accounts:
+            raise InvalidInput(f"there is no account {address}; add the player or key first")
+        account = self.state.accounts[address]
+        self.state.accounts[address] = replace(account, sequence=account.sequence + count)
+        if evict:
+            self._recheck()
+        else:
+            self._check = self._new_session(Mode.CHECK)
+
+    def forget_mempool(self) -> None:
+        """Lose what is pending and what the cache remembers, as a node does that is restarted."""
+        self._mempool.clear()
+        self._cache.clear()
+        self._check = self._new_session(Mode.CHECK)
 
     @contextlib.contextmanager
     def edit(self) -> Iterator[Changes]:
@@ -183,11 +283,44 @@ class Chain:
     def _new_session(self, mode: Mode, height: int | None = None) -> Session:
         accounts: MutableMapping[str, Account] = ChainMap({}, self.state.accounts)
         at = self.height if height is None else height
-        return Session(mode, self.chain_id, at, accounts, address_cap=self._address_cap)
+        return Session(
+            mode, self.chain_id, at, accounts, address_cap=self._address_cap, min_gas_price=self._min_gas_price
+        )
 
-    def _deliver(self, raw: bytes, session: Session) -> TxResult:
+    def _chosen(self, height: int) -> list[Transaction]:
+        """What the next block holds: all that waits, but for what a fault keeps from the proposer.
+
+        A proposer that never got a transaction cannot have admitted those that follow it in sequence either.
+        """
+        chosen: list[Transaction] = []
+        expected: dict[str, int] = {}
+        for waiting in self._mempool.values():
+            if waiting.not_before > height or waiting.isolated_in == self.faults.generation:
+                continue
+            tx = waiting.tx
+            signed = dict(zip(tx.creators, (signer.sequence for signer in tx.signers), strict=True))
+            for creator in signed:
+                account = self.state.accounts.get(creator)
+                expected.setdefault(creator, account.sequence if account else 0)
+            if any(sequence > expected[creator] for creator, sequence in signed.items()):
+                continue
+            expected |= {creator: sequence + 1 for creator, sequence in signed.items()}
+            chosen.append(tx)
+        return chosen
+
+    def _recheck(self) -> None:
+        """Look at what still waits again, after a block; what does not hold any more is forgotten."""
+        self._check = self._new_session(Mode.RECHECK)
+        for hash_, waiting in list(self._mempool.items()):
+            try:
+                admit(waiting.tx, self.state, self._check)
+            except TxError:
+                del self._mempool[hash_]
+                self._cache.pop(hash_, None)
+        self._check.mode = Mode.CHECK
+
+    def _deliver(self, tx: Transaction, session: Session) -> TxResult:
         try:
-            tx = decode(raw)
             session.accounts = self.state.accounts  # sequences stay even if a message fails
             admit(tx, self.state, session)
             state, result = self._run_messages(tx, self.state.fork(), session.height)
@@ -195,7 +328,8 @@ class Chain:
             return _refused(error)
         except Exception:
             logger.exception("A transaction broke the devnet; it is reported as a recovered panic")
-            return TxResult(code=111222, codespace="undefined", log="recovered panic", gas_wanted=FREE_GAS)
+            wanted = gas_limit(tx, self.state.rules)
+            return TxResult(code=111222, codespace="undefined", log="recovered panic", gas_wanted=wanted)
         if result.code == 0:
             self.state = state
         return result
@@ -204,24 +338,27 @@ class Chain:
         """The messages of an admitted transaction: all of them, or none."""
         sequences = ",".join(f"{c}/{s.sequence}" for c, s in zip(tx.creators, tx.signers, strict=True))
         ante_events = (Event("tx", (("acc_seq", sequences),)),)
-        gas = 10 * len(tx.raw) + 60_000 * len(tx.messages)  # nominal: 10 a byte is the SDK's, the rest a guess
+        gas, limit = gas_used(tx), gas_limit(tx, fork.rules)
+        if gas > limit:
+            told = f"out of gas in location: WriteFlat; gasWanted: {limit}, gasUsed: {gas}: out of gas"
+            return fork, TxResult(11, "sdk", told, b"", limit, gas, ante_events)
         changes = Changes(fork, height)
         events: list[Event] = []
         responses = []
         for index, message in enumerate(tx.messages):
             changes.events = [Event("message", (("action", f"/{message.name}"), ("sender", message.creator)))]
             try:
-                response = execute(changes, message)
+                response = execute(changes, message, self.chain_id)
             except TxError as error:
                 log = f"failed to execute message; message index: {index}: {error.log}"
-                failed = TxResult(error.code, error.codespace, log, b"", FREE_GAS, gas, ante_events)
+                failed = TxResult(error.code, error.codespace, log, b"", limit, gas, ante_events)
                 return fork, failed
             events += (event.with_attribute("msg_index", str(index)) for event in changes.events)
             packed = ProtoAny()
             packed.Pack(response, type_url_prefix="/")
             responses.append(packed)
         data = abci_pb2.TxMsgData(msg_responses=responses).SerializeToString()
-        return fork, TxResult(data=data, gas_wanted=FREE_GAS, gas_used=gas, events=(*ante_events, *events))
+        return fork, TxResult(data=data, gas_wanted=limit, gas_used=gas, events=(*ante_events, *events))
 
     def _seal(self, height: int, txs: tuple[IncludedTx, ...], events: tuple[Event, ...]) -> Block:
         last = self.last_block if self._blocks else None

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from devnet import records
 from devnet.events import Event, typed
-from devnet.state import Address, Fleet, Planet, Player, State, Struct, StructStatus, StructType
+from devnet.state import Address, Fleet, Guild, Planet, Player, State, Struct, StructStatus, StructType
 from hashfleet.rpc.structs.structs import types_pb2
 
 
@@ -59,7 +59,7 @@ class Changes:
     def put_player(self, player: Player) -> None:
         old = self.state.players.get(player.id)
         self.state.players[player.id] = player
-        if old is None:
+        if old is None or old.guild_id != player.guild_id:
             self.emit("EventPlayer", "player", records.player_record(player))
         before = _grid(old) if old else {}
         for number, value in _grid(player).items():
@@ -70,6 +70,25 @@ class Changes:
         self.state.fleets[fleet.id] = fleet
         if not self._silent:
             self.emit("EventFleet", "fleet", records.fleet_record(self.state, fleet))
+
+    def put_guild(self, guild: Guild) -> None:
+        """A new guild; who founded it belongs to it."""
+        self.state.guilds[guild.id] = guild
+        record = {
+            "id": guild.id,
+            "index": guild.id.partition("-")[2],
+            "endpoint": guild.endpoint,
+            "creator": guild.creator,
+            "owner": guild.owner,
+            "primaryReactorId": guild.reactor_id,
+            "entrySubstationId": guild.entry_substation_id,
+        }
+        self.emit("EventGuild", "guild", record)
+        self.put_player(replace(self.state.players[guild.owner], guild_id=guild.id))
+
+    def set_charter_anchor(self) -> None:
+        """A guild was founded by a proof: all others have to start again."""
+        self.state.charter = replace(self.state.charter, anchor=self.height)
 
     def put_address(self, address: Address) -> None:
         """Let a key act for a player, with its permission bits."""
@@ -88,7 +107,7 @@ class Changes:
         comes online ends the vulnerability of its owner's planet.
         """
         kind = self.state.struct_types[struct.type]
-        own_clocks = not self.state.planet_clocks
+        own_clocks = not self.state.rules.planet_clocks
         self.put_struct(
             replace(
                 struct,
@@ -141,23 +160,41 @@ class Changes:
             if other != fleet.id:  # their queue pointers moved
                 self.put_fleet(self.state.fleets[other])
         for affected in dict.fromkeys((origin.id, planet_id, home)):
-            self.settle_raid_clock(affected)
+            self.settle_raid_clock(affected, told=affected == planet_id)
 
-    def settle_raid_clock(self, planet_id: str) -> None:
-        """Start or clear the raid clock: it runs while a fleet queues and the defender is vulnerable (v0.18)."""
+    def settle_raid_clock(self, planet_id: str, *, told: bool = False) -> None:
+        """Start or clear the raid clock: it runs while a fleet queues and the defender is vulnerable (v0.18).
+
+        An event tells raiders that wait that the shields are down, unless a raid that begins was `told` already.
+
+        Before v0.18 only a new head of the queue moves it (`_set_queue`).
+        """
         planet = self.state.planets[planet_id]
+        if not self.state.rules.gated_raid_clock:
+            return
         running = bool(planet.queue) and self.state.defender_is_vulnerable(planet)
         if running and not planet.block_start_raid:
             self.put_planet(replace(planet, block_start_raid=self.height))
+            if told:
+                return
+            raid = {
+                "fleetId": planet.queue[0],
+                "planetId": planet.id,
+                "status": "shieldsVulnerable",
+                "seized_ore": "0",
+            }
+            self.emit("EventRaid", "eventRaidDetail", raid)
         elif not running and planet.block_start_raid:
             self.put_planet(replace(planet, block_start_raid=0))
 
     def _set_queue(self, planet: Planet, queue: tuple[str, ...]) -> None:
         """Who queues at a planet. From v0.21 on its ore clocks lose the time during which somebody did."""
         changed = replace(planet, queue=queue)
-        if self.state.planet_clocks and queue and not planet.queue:
+        if not self.state.rules.gated_raid_clock and queue and queue[:1] != planet.queue[:1]:
+            changed = replace(changed, block_start_raid=self.height)
+        if self.state.rules.planet_clocks and queue and not planet.queue:
             changed = replace(changed, block_raider_arrived=self.height)
-        elif self.state.planet_clocks and planet.queue and not queue:
+        elif self.state.rules.planet_clocks and planet.queue and not queue:
             changed = replace(
                 changed,
                 block_raider_arrived=0,
@@ -175,7 +212,7 @@ class Changes:
 
     def _count_ore_struct(self, struct: Struct, kind: StructType, change: int) -> None:
         """A rig or refinery goes on or off line. The first one to go online starts the planet's clock (v0.21)."""
-        if not self.state.planet_clocks or not (kind.mine_range or kind.refine_range):
+        if not self.state.rules.planet_clocks or not (kind.mine_range or kind.refine_range):
             return
         planet = self.state.planets[struct.location_id]
         if kind.mine_range:

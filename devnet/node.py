@@ -10,13 +10,19 @@ from pathlib import Path
 
 import grpc
 
-from devnet import grpc_server, rpc_server, scenario, state_file
+from devnet import grpc_server, scenario, state_file, web_server
 from devnet.ante import ADDRESS_CAP
 from devnet.block import Block, IncludedTx
 from devnet.chain import Chain
-from devnet.rpc_server import RpcServer
+from devnet.faults import Door, Faults
+from devnet.rest_server import MAX_BODY_BYTES as MAX_REST_BYTES
+from devnet.rest_server import RestApp
+from devnet.rpc_server import MAX_BODY_BYTES as MAX_RPC_BYTES
+from devnet.rpc_server import RpcApp
+from devnet.rules import DEFAULT_VERSION, VERSIONS
 from devnet.staging import Condition, Stage
-from devnet.state import DEFAULT_VERSION, PERMISSION_ALL, VERSIONS
+from devnet.state import PERMISSION_ALL
+from devnet.web_server import WebServer
 from hashfleet.action import Action
 from hashfleet.errors import HashfleetError, InvalidInput
 
@@ -44,36 +50,63 @@ class Devnet:
         host: str = "127.0.0.1",
         grpc_port: int = 0,
         rpc_port: int = 0,
+        rest_port: int | None = 0,
+        rest_host: str | None = None,
         address_cap: int = ADDRESS_CAP,
+        min_gas_price: float = 0.0,
         version: str | None = None,
+        sparse_json: bool = False,
+        seed: int = 0,
     ) -> None:
         """Make the chain, from the state file if there is one. Raises InvalidInput.
 
-        `version` is a key of VERSIONS: the release that a new chain behaves like.
+        `version` is a key of VERSIONS: the release that a new chain behaves like. A `rest_port` of None serves no
+        REST; `sparse_json` lets REST leave out the zero members of nested messages. `min_gas_price` (ualpha) is asked
+        for in the mempool from transactions that are not free. `seed` is that of `faults`.
         """
         if version is not None and version not in VERSIONS:
             raise InvalidInput(f"the devnet's version is {version!r}; it should be {' or '.join(VERSIONS)}")
         if interval is not None and not MIN_INTERVAL <= interval <= MAX_INTERVAL:
             raise InvalidInput(f"the block interval is {interval} s; it should be {MIN_INTERVAL} to {MAX_INTERVAL} s")
+        #: What goes wrong; see `devnet.faults`.
+        self.faults = Faults(seed)
         found = state_file.read(state_path) if state_path else None
         if found is None:
             state, height = scenario.genesis(scenario.load(scenario_name), start_height, version or DEFAULT_VERSION)
-            self.chain = Chain(chain_id or DEFAULT_CHAIN_ID, state, height, address_cap=address_cap)
+            self.chain = Chain(
+                chain_id or DEFAULT_CHAIN_ID,
+                state,
+                height,
+                address_cap=address_cap,
+                min_gas_price=min_gas_price,
+                faults=self.faults,
+            )
         else:
             if chain_id not in (None, found.chain_id):
                 raise InvalidInput(f"{str(state_path)!r} holds chain {found.chain_id}, not {chain_id}; name that one")
             if version not in (None, found.state.version):
                 raise InvalidInput(f"{str(state_path)!r} holds a chain of {found.state.version}, not of {version}")
             height = found.blocks[-1].height
-            self.chain = Chain(found.chain_id, found.state, height, blocks=found.blocks, address_cap=address_cap)
+            self.chain = Chain(
+                found.chain_id,
+                found.state,
+                height,
+                blocks=found.blocks,
+                address_cap=address_cap,
+                min_gas_price=min_gas_price,
+                faults=self.faults,
+            )
         self._interval = interval
         self._state_path = state_path
         self._host = host
-        self._ports = (grpc_port, rpc_port)
+        self._rest_host = rest_host or host
+        self._ports = (grpc_port, rpc_port, rest_port)
         self._grpc: grpc.aio.Server | None = None
-        self._rpc: RpcServer | None = None
+        self._rpc_app = RpcApp(self.chain)
+        self._rest_app = RestApp(self.chain, sparse=sparse_json)
+        self._rpc: WebServer | None = None
+        self._rest: WebServer | None = None
         self._clock: asyncio.Task[None] | None = None
-        self._bound = (0, 0)
 
     # where it is
 
@@ -89,33 +122,26 @@ class Devnet:
     @property
     def grpc_address(self) -> str:
         """host:port of structsd's gRPC; ports are known once started."""
-        return f"{self._host}:{self._bound[0]}"
+        return f"{self._host}:{self._ports[0]}"
 
     @property
     def rpc_url(self) -> str:
         """URL of CometBFT's RPC; the WebSocket is below it at /websocket."""
-        return f"http://{self._host}:{self._bound[1]}"
+        return f"http://{self._host}:{self._ports[1]}"
+
+    @property
+    def rest_url(self) -> str | None:
+        """URL of structsd's REST, None if it is not served."""
+        return None if self._ports[2] is None else f"http://{self._rest_host}:{self._ports[2]}"
 
     # its life
 
     async def start(self) -> None:
-        """Open both servers and start the clock. Raises HashfleetError if a port is taken or the file unwritable."""
+        """Open the servers and start the clock. Raises HashfleetError if a port is taken or the file unwritable."""
         if self._state_path:
             self._save()
-        version = VERSIONS[self.chain.state.version]
-        server = grpc_server.make_server(self.chain, version)
         try:
-            grpc_port = grpc_server.bind(server, self._host, self._ports[0])
-            listener = rpc_server.listen(self._host, self._ports[1])
-        except HashfleetError:
-            await server.stop(None)
-            raise
-        self._rpc = RpcServer(self.chain, version, listener)
-        self._grpc = server
-        self._bound = (grpc_port, listener.getsockname()[1])
-        try:
-            await server.start()
-            await self._rpc.start()
+            await self._open()
         except BaseException:
             await self.stop()
             raise
@@ -123,14 +149,62 @@ class Devnet:
             self._clock = asyncio.create_task(self._tick(self._interval))
 
     async def stop(self) -> None:
-        """Stop making blocks and close both servers. May be called twice."""
+        """Stop making blocks and close the servers. May be called twice."""
         if self._clock is not None:
             self._clock.cancel()
             await asyncio.gather(self._clock, return_exceptions=True)
             self._clock = None
-        if self._rpc is not None:
-            await self._rpc.stop()
-            self._rpc = None
+        await self._close()
+
+    async def go_down(self) -> None:
+        """Close all doors, as a node does that is stopped; blocks are made by others meanwhile.
+
+        What was in the mempool and its cache is gone.
+        """
+        await self._close()
+        self.chain.forget_mempool()
+
+    async def come_back(self) -> None:
+        """Open the doors again, at the addresses that they had. Raises HashfleetError if one is taken now."""
+        await self._open()
+
+    async def restart(self, *, blocks_meanwhile: int = 0) -> None:
+        """Go down, let the others make that many blocks, and come back."""
+        await self.go_down()
+        await self.advance(blocks_meanwhile)
+        await self.come_back()
+
+    def cut(self, door: Door) -> None:
+        """Cut all connections that are open at this door now, which may not be gRPC's; new ones are welcome."""
+        if door is Door.WEBSOCKET:
+            self._rpc_app.subscriptions.cut()
+        elif (server := {Door.RPC: self._rpc, Door.REST: self._rest}.get(door)) is not None:
+            server.cut_all()
+        else:
+            raise InvalidInput(f"the door {door.value} is not open, or cannot be cut; go_down closes it")
+
+    async def _open(self) -> None:
+        grpc_port, rpc_port, rest_port = self._ports
+        self._grpc = grpc_server.make_server(self.chain)
+        grpc_port = grpc_server.bind(self._grpc, self._host, grpc_port)
+        listener = web_server.listen(self._host, rpc_port, "RPC")
+        self._rpc = WebServer(self._rpc_app.asgi(), listener, max_body_bytes=MAX_RPC_BYTES)
+        if rest_port is not None:
+            listener = web_server.listen(self._rest_host, rest_port, "REST")
+            self._rest = WebServer(self._rest_app.asgi(), listener, max_body_bytes=MAX_REST_BYTES)
+            rest_port = self._rest.port
+        self._ports = (grpc_port, self._rpc.port, rest_port)
+        await self._grpc.start()
+        await self._rpc.start()
+        if self._rest is not None:
+            await self._rest.start()
+
+    async def _close(self) -> None:
+        self._rpc_app.subscriptions.close()
+        for server in (self._rpc, self._rest):
+            if server is not None:
+                await server.stop()
+        self._rpc = self._rest = None
         if self._grpc is not None:
             await self._grpc.stop(grace=0.1)
             self._grpc = None
@@ -156,6 +230,10 @@ class Devnet:
             self._produce()
             await asyncio.sleep(0)  # lets subscribers read each block
         return self.height
+
+    def use_sequence(self, address: str, count: int = 1, *, evict: bool = True) -> None:
+        """As if another client had used this key; see `Chain.use_sequence`."""
+        self.chain.use_sequence(address, count, evict=evict)
 
     def transactions(self) -> tuple[IncludedTx, ...]:
         """All included transactions, oldest first, with their results."""

@@ -84,7 +84,7 @@ SLOTS = 4
 
 def planet_attribute_number(state: State, name: str) -> int:
     """The attribute that the chain reads for this name; 0 for a name that it does not know."""
-    known = PLANET_ATTRIBUTE_NAMES | PLANET_CLOCK_NAMES if state.planet_clocks else PLANET_ATTRIBUTE_NAMES
+    known = PLANET_ATTRIBUTE_NAMES | PLANET_CLOCK_NAMES if state.rules.planet_clocks else PLANET_ATTRIBUTE_NAMES
     return known.get(name, 0)
 
 
@@ -173,6 +173,7 @@ def player_record(player: Player) -> types_pb2.Player:
         id=player.id,
         index=_index(player.id),
         creator=player.primary_address,
+        guildId=player.guild_id,
         primaryAddress=player.primary_address,
         planetId=player.planet_id,
         fleetId=player.fleet_id,

@@ -10,7 +10,7 @@ from typing import Any
 
 from devnet import comet_json
 from devnet.block import Block, TxResult
-from devnet.chain import Chain, MempoolRefusal
+from devnet.chain import Chain, MempoolRefusal, View
 from devnet.comet_json import Json
 from devnet.event_query import parse, tx_events
 from devnet.transactions import tx_hash
@@ -33,9 +33,8 @@ class RpcError(Exception):
 class RpcMethods:
     """All methods that need no connection of their own."""
 
-    def __init__(self, chain: Chain, version: str) -> None:
+    def __init__(self, chain: Chain) -> None:
         self._chain = chain
-        self._version = version
         self.names: Mapping[str, Callable[[Mapping[str, Any]], Json]] = {
             "health": lambda params: {},
             "status": self._status,
@@ -50,6 +49,10 @@ class RpcMethods:
             "num_unconfirmed_txs": self._num_unconfirmed_txs,
         }
 
+    @property
+    def _view(self) -> View:
+        return self._chain.view()
+
     def call(self, name: str, params: Mapping[str, Any]) -> Json:
         """Run a method. Raises RpcError."""
         method = self.names.get(name)
@@ -58,12 +61,13 @@ class RpcMethods:
         return method(params)
 
     def _status(self, params: Mapping[str, Any]) -> Json:
-        last, first = self._chain.last_block, self._chain.block(self._chain.lowest_height)
+        view = self._view
+        last, first = view.last_block, self._chain.block(self._chain.lowest_height)
         assert first is not None  # the lowest height is one that is kept
         return {
             "node_info": {
                 "protocol_version": {"p2p": "8", "block": "11", "app": "0"},
-                "network": self._chain.chain_id,
+                "network": view.chain_id,
                 "version": "0.38.21",
                 "moniker": "hashfleet-devnet",
                 "other": {"tx_index": "on"},
@@ -81,11 +85,12 @@ class RpcMethods:
         }
 
     def _abci_info(self, params: Mapping[str, Any]) -> Json:
+        view = self._view
         return {
             "response": {
                 "data": "structsd",
-                "version": self._version,
-                "last_block_height": str(self._chain.height),
+                "version": view.state.rules.release,
+                "last_block_height": str(view.height),
             }
         }
 
@@ -93,7 +98,7 @@ class RpcMethods:
         block = self._block_at(params)
         return {
             "block_id": comet_json.block_id(block.hash),
-            "block": comet_json.block_json(self._chain.chain_id, block),
+            "block": comet_json.block_json(self._view.chain_id, block),
         }
 
     def _block_results(self, params: Mapping[str, Any]) -> Json:
@@ -125,7 +130,7 @@ class RpcMethods:
 
     def _tx(self, params: Mapping[str, Any]) -> Json:
         wanted = _hash(params)
-        found = self._chain.find(wanted)
+        found = self._view.find(wanted)
         if found is None:
             raise RpcError(INTERNAL_ERROR, "Internal error", f"tx ({wanted}) not found")
         return comet_json.included_json(found)
@@ -141,7 +146,7 @@ class RpcMethods:
         page, per_page = _integer(params, "page", 1), min(_integer(params, "per_page", 30), MAX_PAGE)
         if page < 1 or per_page < 1:
             raise RpcError(INVALID_PARAMS, "Invalid params", "page and per_page should be 1 or more")
-        found = [tx for tx in self._chain.transactions() if query.matches(tx_events(tx))]
+        found = [tx for tx in self._view.transactions() if query.matches(tx_events(tx))]
         if params.get("order_by") == "desc":
             found.reverse()
         shown = found[(page - 1) * per_page : page * per_page]
@@ -160,14 +165,15 @@ class RpcMethods:
         return {"n_txs": str(shown), "total": str(len(pending)), "total_bytes": str(sum(map(len, pending)))}
 
     def _block_at(self, params: Mapping[str, Any]) -> Block:
-        height = _integer(params, "height", self._chain.height)
-        block = self._chain.block(height)
+        view = self._view
+        height = _integer(params, "height", view.height)
+        block = view.block(height)
         if block is not None:
             return block
         if height < 1:
             told = "height must be greater than 0"
-        elif height > self._chain.height:
-            told = f"height {height} must be less than or equal to the current blockchain height {self._chain.height}"
+        elif height > view.height:
+            told = f"height {height} must be less than or equal to the current blockchain height {view.height}"
         else:
             told = f"height {height} is not available, lowest height is {self._chain.lowest_height}"
         raise RpcError(INTERNAL_ERROR, "Internal error", told)

@@ -10,11 +10,9 @@ import asyncio
 import contextlib
 import json
 import logging
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -26,6 +24,7 @@ from devnet.block import Block
 from devnet.chain import Chain
 from devnet.comet_json import Json
 from devnet.event_query import EventMap, EventQuery, block_events, parse, tx_events
+from devnet.faults import Door, Dropped
 from devnet.rpc_methods import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -35,7 +34,8 @@ from devnet.rpc_methods import (
     RpcError,
     RpcMethods,
 )
-from hashfleet.errors import HashfleetError, InvalidInput
+from devnet.web_server import cut
+from hashfleet.errors import InvalidInput
 
 logger = logging.getLogger(__name__)
 
@@ -52,23 +52,30 @@ class Subscriptions:
     """Who listens to what. One per server; fed by the chain after every commit."""
 
     def __init__(self, chain: Chain) -> None:
-        self._chain_id = chain.chain_id
+        self._chain = chain
         self.connections: set[Connection] = set()
-        chain.on_commit(self.publish)
+        chain.on_commit(self._committed)
 
-    def publish(self, block: Block) -> None:
+    def _committed(self, block: Block) -> None:
+        for height in self._chain.faults.announced(block.height):
+            announced = self._chain.block(height)
+            if announced is not None:
+                self._publish(announced)
+
+    def _publish(self, block: Block) -> None:
         """Offer a block and its transactions to all connections."""
         if not self.connections:
             return
+        chain_id = self._chain.faults.other_chain_id or self._chain.chain_id
         whole = {
-            "block": comet_json.block_json(self._chain_id, block),
+            "block": comet_json.block_json(chain_id, block),
             "block_id": comet_json.block_id(block.hash),
             "result_finalize_block": {
                 "events": comet_json.events_json(block.events),
                 "tx_results": [comet_json.result_json(tx.result) for tx in block.txs],
             },
         }
-        only_header = {"header": comet_json.header(self._chain_id, block)}
+        only_header = {"header": comet_json.header(chain_id, block)}
         only_events = {
             "height": str(block.height),
             "events": comet_json.events_json(block.events),
@@ -82,6 +89,12 @@ class Subscriptions:
             result = {"height": shown["height"], "tx": shown["tx"], "result": shown["tx_result"]}
             result |= {"index": tx.index} if tx.index else {}  # CometBFT leaves a zero out here
             self._offer("Tx", {"TxResult": result}, tx_events(tx))
+
+    def cut(self) -> None:
+        """Cut all connections without a word."""
+        for connection in self.connections:
+            connection.cut = True
+            connection.ended.set()
 
     def close(self) -> None:
         """End all connections."""
@@ -101,6 +114,7 @@ class Connection:
         self.queries: dict[str, tuple[EventQuery, Any]] = {}
         self.ended = asyncio.Event()
         self.close_code = 1000
+        self.cut = False
         self._waiting: asyncio.Queue[Json] = asyncio.Queue(MAX_WAITING)
 
     def offer(self, data: Json, events: EventMap) -> None:
@@ -152,8 +166,9 @@ class Connection:
 class RpcApp:
     """The HTTP and WebSocket endpoints."""
 
-    def __init__(self, chain: Chain, version: str) -> None:
-        self._methods = RpcMethods(chain, version)
+    def __init__(self, chain: Chain) -> None:
+        self._faults = chain.faults
+        self._methods = RpcMethods(chain)
         self.subscriptions = Subscriptions(chain)
 
     def asgi(self) -> Starlette:
@@ -169,7 +184,10 @@ class RpcApp:
         name = request.path_params["method"]
         if name not in self._methods.names:
             return JSONResponse(_failure(-1, RpcError(METHOD_NOT_FOUND, "Method not found", name[:100])), 404)
-        answer = self._call(name, _uri_params(request.query_params), -1)
+        try:
+            answer = await self._call(Door.RPC, name, _uri_params(request.query_params), -1)
+        except Dropped:
+            return cut(request)
         return JSONResponse(answer, 500 if "error" in answer else 200)
 
     async def _post(self, request: Request) -> Response:
@@ -185,18 +203,27 @@ class RpcApp:
             parsed = json.loads(bytes(body))
         except (ValueError, RecursionError):
             return JSONResponse(_failure(None, RpcError(PARSE_ERROR, "Parse error. Invalid JSON")), 500)
-        if isinstance(parsed, list):
-            if len(parsed) > MAX_BATCH:
-                told = RpcError(INVALID_REQUEST, "Invalid Request", f"a batch holds at most {MAX_BATCH} requests")
-                return JSONResponse(_failure(None, told), 500)
-            return JSONResponse([self._dispatch(one, None) for one in parsed])
-        return JSONResponse(self._dispatch(parsed, None))
+        if isinstance(parsed, list) and len(parsed) > MAX_BATCH:
+            told = RpcError(INVALID_REQUEST, "Invalid Request", f"a batch holds at most {MAX_BATCH} requests")
+            return JSONResponse(_failure(None, told), 500)
+        requests = parsed if isinstance(parsed, list) else [parsed]
+        try:
+            answers = [await self._dispatch(one, None) for one in requests]
+        except Dropped:
+            return cut(request)
+        return JSONResponse(answers if isinstance(parsed, list) else answers[0])
 
     async def _websocket(self, websocket: WebSocket) -> None:
         if len(self.subscriptions.connections) >= MAX_CLIENTS:
             await websocket.close(1013)
             return
-        await websocket.accept()
+        try:
+            await self._faults.arriving(Door.WEBSOCKET, "connect")
+            await websocket.accept()
+            await self._faults.answering(Door.WEBSOCKET, "connect")
+        except Dropped:
+            cut(websocket)
+            return
         connection = Connection()
         self.subscriptions.connections.add(connection)
         parts = [
@@ -204,14 +231,17 @@ class RpcApp:
             asyncio.create_task(self._write(websocket, connection)),
             asyncio.create_task(connection.ended.wait()),
         ]
+        done: set[asyncio.Task[Any]] = set()
         try:
-            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.subscriptions.connections.discard(connection)
             for part in parts:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
-            if websocket.application_state is WebSocketState.CONNECTED:
+            if connection.cut or any(isinstance(part.exception(), Dropped) for part in done):
+                cut(websocket)
+            elif websocket.application_state is WebSocketState.CONNECTED:
                 with contextlib.suppress(RuntimeError, WebSocketDisconnect, OSError):  # it may be gone already
                     await websocket.close(connection.close_code)
 
@@ -226,14 +256,20 @@ class RpcApp:
                 except (ValueError, RecursionError):
                     connection.send(_failure(None, RpcError(PARSE_ERROR, "Parse error. Invalid JSON")))
                     continue
-                connection.send(self._dispatch(request, connection))
+                connection.send(await self._dispatch(request, connection))
 
     async def _write(self, websocket: WebSocket, connection: Connection) -> None:
         with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):  # the client is gone: the reader ends it
             while True:
-                await websocket.send_json(await connection.next())
+                message = await connection.next()
+                is_event = "data" in message.get("result", ())
+                if is_event:
+                    await self._faults.arriving(Door.WEBSOCKET, "event")
+                await websocket.send_json(message)
+                if is_event:
+                    await self._faults.answering(Door.WEBSOCKET, "event")
 
-    def _dispatch(self, request: object, connection: Connection | None) -> Json:
+    async def _dispatch(self, request: object, connection: Connection | None) -> Json:
         """The answer to one request of a POST or of a WebSocket."""
         if not isinstance(request, dict):
             return _failure(None, RpcError(INVALID_REQUEST, "Invalid Request", "a request should be an object"))
@@ -243,9 +279,18 @@ class RpcApp:
             return _failure(None, told)
         if not isinstance(params, dict):
             return _failure(id_, RpcError(INVALID_PARAMS, "Invalid params", "params should be an object"))
-        return self._call(name, params, id_, connection)
+        return await self._call(Door.WEBSOCKET if connection else Door.RPC, name, params, id_, connection)
 
-    def _call(self, name: str, params: Mapping[str, Any], id_: Any, connection: Connection | None = None) -> Json:
+    async def _call(
+        self, door: Door, name: str, params: Mapping[str, Any], id_: Any, connection: Connection | None = None
+    ) -> Json:
+        """The answer of one method. Raises Dropped."""
+        await self._faults.arriving(door, name)
+        answer = self._answered(name, params, id_, connection)
+        await self._faults.answering(door, name)
+        return answer
+
+    def _answered(self, name: str, params: Mapping[str, Any], id_: Any, connection: Connection | None) -> Json:
         try:
             if connection and name in ("subscribe", "unsubscribe", "unsubscribe_all"):
                 return _answer(id_, getattr(connection, name)(params, id_))
@@ -255,65 +300,6 @@ class RpcApp:
         except Exception:
             logger.exception("RPC method %r failed", name[:100])
             return _failure(id_, RpcError(INTERNAL_ERROR, "Internal error", "a fault of the devnet; see its log"))
-
-
-class RpcServer:
-    """uvicorn around the app, started and stopped from a running loop."""
-
-    def __init__(self, chain: Chain, version: str, listener: socket.socket) -> None:
-        self._listener = listener
-        self._app = RpcApp(chain, version)
-        config = uvicorn.Config(
-            self._app.asgi(),
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            ws_max_size=MAX_BODY_BYTES,
-            timeout_graceful_shutdown=1,
-        )
-        self._server = _Quiet(config)
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
-        while not self._server.started:
-            if self._task.done():
-                await self._task
-                raise HashfleetError("the RPC server of the devnet ended before it had started")
-            await asyncio.sleep(0.005)
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._app.subscriptions.close()
-            self._server.should_exit = True
-            await self._task
-        self._listener.close()
-
-
-class _Quiet(uvicorn.Server):
-    """Leaves SIGINT and SIGTERM to whoever runs the loop."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket on host:port (0 picks a free one). Raises HashfleetError if it is taken."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family)
-    except OSError as error:
-        raise HashfleetError(f"cannot resolve {host}: {error.strerror or error}") from error
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise HashfleetError(f"cannot listen for RPC on {host}:{port}: {error.strerror or error}") from error
-    return listener
 
 
 def _uri_params(query: Mapping[str, str]) -> dict[str, Any]:

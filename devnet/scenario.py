@@ -15,9 +15,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from devnet.changes import Changes
+from devnet.rules import DEFAULT_VERSION
 from devnet.staging import DEFAULT_CAPACITY, DEFAULT_ORE, Condition, Stage
-from devnet.state import DEFAULT_VERSION, PERMISSION_ALL, STRUCT_TYPES, State
-from hashfleet.action import MAX_HEIGHT
+from devnet.state import CHARTER_RANGE, PERMISSION_ALL, Charter, State, struct_types
+from hashfleet.action import MAX_HEIGHT, MAX_RANGE
 from hashfleet.errors import InvalidInput
 
 PRESETS = ("demo", "empty")
@@ -84,6 +85,22 @@ class GrantEntry(_Entry):
     permissions: Count
 
 
+class ReactorEntry(_Entry):
+    """A reactor that guilds are founded on."""
+
+    id: str
+    owner: str
+    since: Height = 1
+    bonded: bool = True
+    jailed: bool = False
+
+
+class CharterEntry(_Clock):
+    """The puzzle that founders of guilds share, from v0.21 on; a range of 0 is the chain's default."""
+
+    range: Annotated[int, Field(ge=0, le=MAX_RANGE)] = CHARTER_RANGE
+
+
 class Scenario(_Entry):
     """A whole beginning."""
 
@@ -93,6 +110,8 @@ class Scenario(_Entry):
     structs: tuple[StructEntry, ...] = ()
     raids: tuple[RaidEntry, ...] = ()
     grants: tuple[GrantEntry, ...] = ()
+    reactors: tuple[ReactorEntry, ...] = ()
+    charter: CharterEntry = CharterEntry()
 
 
 def load(name: str) -> Scenario:
@@ -112,7 +131,7 @@ def load(name: str) -> Scenario:
 def genesis(scenario: Scenario, start_height: int | None = None, version: str = DEFAULT_VERSION) -> tuple[State, int]:
     """The state at the start height (the scenario's, unless given). Raises InvalidInput."""
     height = scenario.start_height if start_height is None else start_height
-    changes = Changes(State(version=version, struct_types=dict(STRUCT_TYPES)), height, silent=True)
+    changes = Changes(State(version=version, struct_types=dict(struct_types(version))), height, silent=True)
     stage = Stage(changes)
     for player in scenario.players:
         with _entry(player.id):
@@ -138,6 +157,8 @@ def genesis(scenario: Scenario, start_height: int | None = None, version: str = 
     for struct in scenario.structs:
         with _entry(struct.id):
             anchor = _anchor(struct, height)
+            if anchor == 0 and struct.condition is Condition.BUILDING and changes.state.rules.stamps_builds:
+                anchor = height
             stage.add_struct(struct.id, struct.type, struct.owner, struct.condition, anchor=anchor)
     for raid in scenario.raids:
         with _entry(f"the raid of {raid.fleet}"):
@@ -145,6 +166,13 @@ def genesis(scenario: Scenario, start_height: int | None = None, version: str = 
     for grant in scenario.grants:
         with _entry(f"the grant on {grant.owner}"):
             stage.grant(grant.owner, grant.player, grant.permissions)
+    for reactor in scenario.reactors:
+        with _entry(reactor.id):
+            stage.add_reactor(
+                reactor.id, reactor.owner, since=reactor.since, bonded=reactor.bonded, jailed=reactor.jailed
+            )
+    with _entry("the charter"):
+        changes.state.charter = Charter(_anchor(scenario.charter, height) or 1, scenario.charter.range)
     return changes.state, height
 
 

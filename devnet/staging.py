@@ -18,11 +18,21 @@ from devnet.state import (
     Fleet,
     Planet,
     Player,
+    Reactor,
     Struct,
     StructStatus,
 )
 from devnet.transactions import address_bytes
-from hashfleet.action import FLEET_TYPE, MAX_HEIGHT, PLANET_TYPE, PLAYER_TYPE, STRUCT_TYPE, Action, check_object_id
+from hashfleet.action import (
+    FLEET_TYPE,
+    MAX_HEIGHT,
+    PLANET_TYPE,
+    PLAYER_TYPE,
+    REACTOR_TYPE,
+    STRUCT_TYPE,
+    Action,
+    check_object_id,
+)
 from hashfleet.errors import InvalidInput
 
 #: Milliwatts; more than all that a demo builds.
@@ -69,7 +79,14 @@ class Stage:
             raise InvalidInput(f"player {player_id} or its planet {planet_id} is there already; ids should be new")
         self._add_account(address, account_number, sequence)
         self._changes.put_planet(
-            Planet(planet_id, owner=player_id, creator=address, max_ore=planet_ore, ore=planet_ore)
+            Planet(
+                planet_id,
+                owner=player_id,
+                creator=address,
+                max_ore=planet_ore,
+                ore=planet_ore,
+                shield=self._state.rules.base_shield,
+            )
         )
         self._changes.put_player(Player(player_id, address, planet_id, fleet_id, capacity, ore=ore))
         self._changes.put_fleet(Fleet(fleet_id, owner=player_id, location_id=planet_id))
@@ -147,13 +164,22 @@ class Stage:
         if fleet is None or planet is None:
             raise InvalidInput(f"fleet {fleet_id} cannot go to planet {planet_id}; both should be there")
         if fleet.location_id != planet_id:
+            full = len(planet.queue) > planet.extra_queue and planet.owner != fleet.owner
+            if self._state.rules.limited_queue and full:
+                raise InvalidInput(
+                    f"the queue of planet {planet_id} is full; from v0.21 on it takes {1 + planet.extra_queue}, "
+                    "which set_planet can raise"
+                )
             self._changes.send_fleet(fleet, planet_id)
         if anchor is not None:
             self.set_anchor(Action.RAID, fleet_id, anchor)
 
     def set_anchor(self, action: Action, object_id: str, anchor: int) -> None:
-        """Set a clock: of a struct, or of the planet where it (from v0.21 on) or a fleet stands."""
+        """Set a clock: of a struct, or of the planet where it (from v0.21 on) or a fleet stands, or the charter's."""
         _anchor(anchor)
+        if action is Action.CHARTER:
+            self.set_charter(anchor=anchor)
+            return
         if action is Action.RAID:
             fleet = self._state.fleets.get(object_id)
             if fleet is None:
@@ -162,7 +188,7 @@ class Stage:
             self._changes.put_planet(replace(planet, block_start_raid=anchor))
             return
         struct = self._struct(object_id)
-        if self._state.planet_clocks and action is not Action.BUILD:
+        if self._state.rules.planet_clocks and action is not Action.BUILD:
             home = self._state.planets.get(struct.location_id)
             if home is None:
                 raise InvalidInput(f"struct {object_id} stands on no planet, so there is no ore clock to set")
@@ -184,7 +210,13 @@ class Stage:
         self._changes.put_struct(struct)
 
     def set_planet(
-        self, planet_id: str, *, ore: int | None = None, shield: int | None = None, complete: bool | None = None
+        self,
+        planet_id: str,
+        *,
+        ore: int | None = None,
+        shield: int | None = None,
+        complete: bool | None = None,
+        extra_queue: int | None = None,
     ) -> None:
         """Change what is given of a planet."""
         planet = self._state.planets.get(planet_id)
@@ -196,8 +228,42 @@ class Stage:
                 ore=planet.ore if ore is None else ore,
                 shield=planet.shield if shield is None else shield,
                 complete=planet.complete if complete is None else complete,
+                extra_queue=planet.extra_queue if extra_queue is None else extra_queue,
             )
         )
+
+    def add_reactor(
+        self, reactor_id: str, owner_id: str, *, since: int = 1, bonded: bool = True, jailed: bool = False
+    ) -> None:
+        """A reactor that guilds can be founded on; `since` is the height at which it was made."""
+        check_object_id(reactor_id, REACTOR_TYPE, "the reactor")
+        self._player(owner_id)
+        if reactor_id in self._state.reactors:
+            raise InvalidInput(f"reactor {reactor_id} is there already; ids should be new")
+        self._state.reactors[reactor_id] = Reactor(reactor_id, owner_id, _anchor(since), bonded, jailed)
+
+    def set_charter(self, *, anchor: int | None = None, difficulty_range: int | None = None) -> None:
+        """Change what is given of the charter's puzzle (v0.21)."""
+        charter = self._state.charter
+        self._state.charter = replace(
+            charter,
+            anchor=charter.anchor if anchor is None else _anchor(anchor),
+            stored_range=charter.stored_range if difficulty_range is None else difficulty_range,
+        )
+
+    def set_balance(self, address: str, ualpha: int) -> None:
+        """What an account can pay fees from."""
+        account = self._state.accounts.get(address)
+        if account is None:
+            raise InvalidInput(f"there is no account {address}; add the player or key first")
+        self._state.accounts[address] = replace(account, ualpha=ualpha)
+
+    def raise_sequence(self, address: str, count: int = 1) -> None:
+        """As if another client had sent that many transactions with this key."""
+        account = self._state.accounts.get(address)
+        if account is None:
+            raise InvalidInput(f"there is no account {address}; add the player or key first")
+        self._state.accounts[address] = replace(account, sequence=account.sequence + count)
 
     def set_player(self, player_id: str, *, ore: int | None = None, load: int | None = None) -> None:
         """Change what is given of a player; a load above the capacity takes the player off line."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+
+from devnet.rules import DEFAULT_VERSION, VERSIONS, Rules
+from hashfleet.errors import InvalidInput
 
 #: Added up in an address record or a grant (structsd v0.16 and newer).
 PERMISSION_PLAY = 1
+PERMISSION_REACTOR_GUILD_CREATE = 1 << 19
 PERMISSION_HASH_BUILD = 1 << 20
 PERMISSION_HASH_MINE = 1 << 21
 PERMISSION_HASH_REFINE = 1 << 22
@@ -16,9 +21,11 @@ PERMISSION_ALL = (1 << 25) - 1
 #: What a query says about an address that belongs to nobody.
 NO_PLAYER = "1-0"
 UALPHA_PER_ORE = 1_000_000
-#: Releases that the devnet can behave like, and the version that GetNodeInfo tells for them.
-VERSIONS = {"v0.20": "v0.20.0", "v0.21": "v0.21.0"}
-DEFAULT_VERSION = "v0.20"
+#: The module's parameters of v0.21: blocks until a charter's difficulty has fallen to 1 (a stored 0 means this
+#: default), and the age that a reactor needs for a guild without a proof.
+CHARTER_RANGE = 2_500_000
+MIN_CHARTER_RANGE = 2
+REACTOR_AGE = 432_000
 #: Shield of a planet without shield structures since v0.18; also its raid range.
 BASE_SHIELD = 25
 
@@ -88,6 +95,7 @@ class Player:
     structs_load: int = 0
     #: Stored ore: what a refinery consumes and a raid takes.
     ore: int = 0
+    guild_id: str = ""
 
     @property
     def online(self) -> bool:
@@ -136,6 +144,8 @@ class Planet:
     shield: int = BASE_SHIELD
     #: Fleet ids, the raiding one first.
     queue: tuple[str, ...] = ()
+    #: Raiders beyond the first that may queue (v0.21).
+    extra_queue: int = 0
     block_start_raid: int = 0
     complete: bool = False
     #: Structs that stand on it, destroyed ones left out.
@@ -165,6 +175,50 @@ class Fleet:
     structs: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Reactor:
+    """A validator's reactor, which guilds are founded on."""
+
+    id: str
+    owner: str
+    #: Height at which it was made.
+    since: int
+    bonded: bool = True
+    jailed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Guild:
+    """A guild."""
+
+    id: str
+    owner: str
+    endpoint: str
+    reactor_id: str
+    entry_substation_id: str
+    creator: str
+
+
+@dataclass(frozen=True, slots=True)
+class Charter:
+    """The puzzle that all founders of guilds share (v0.21)."""
+
+    #: Height of the last guild that was founded by a proof.
+    anchor: int = 1
+    #: As stored: 0 means CHARTER_RANGE.
+    stored_range: int = CHARTER_RANGE
+    reactor_age: int = REACTOR_AGE
+
+    @property
+    def range(self) -> int:
+        """Blocks after which the difficulty has fallen to 1."""
+        return max(MIN_CHARTER_RANGE, self.stored_range or CHARTER_RANGE)
+
+    def age(self, height: int) -> int:
+        """Blocks since the anchor; never below 0, unlike that of other clocks."""
+        return max(0, height - self.anchor)
+
+
 @dataclass(slots=True)
 class State:
     """All tables. Values are frozen, so a fork is a copy of the tables only."""
@@ -180,16 +234,23 @@ class State:
     fleets: dict[str, Fleet] = field(default_factory=dict)
     structs: dict[str, Struct] = field(default_factory=dict)
     struct_types: dict[int, StructType] = field(default_factory=dict)
+    reactors: dict[str, Reactor] = field(default_factory=dict)
+    guilds: dict[str, Guild] = field(default_factory=dict)
+    charter: Charter = Charter()
+
+    def __post_init__(self) -> None:
+        if self.version not in VERSIONS:
+            known = " or ".join(VERSIONS)
+            raise InvalidInput(f"the devnet's version is {self.version[:40]!r}; it should be {known}")
 
     def fork(self) -> State:
         """A copy that can be written and thrown away."""
-        tables = {table.name: dict(getattr(self, table.name)) for table in fields(self) if table.name != "version"}
-        return State(version=self.version, **tables)
+        tables = {name: dict(getattr(self, name)) for name in _TABLES}
+        return State(version=self.version, charter=self.charter, **tables)
 
     @property
-    def planet_clocks(self) -> bool:
-        """Whether the ore clocks belong to planets, and stand still while one is raided (v0.21)."""
-        return self.version == "v0.21"
+    def rules(self) -> Rules:
+        return VERSIONS[self.version]
 
     def queue_neighbours(self, fleet: Fleet) -> tuple[str, str]:
         """The fleets ahead of and behind this one where it stands; empty strings where there is none."""
@@ -201,17 +262,23 @@ class State:
         return (queue[at - 1] if at else "", queue[at + 1] if at + 1 < len(queue) else "")
 
     def defender_is_vulnerable(self, planet: Planet) -> bool:
-        """Whether a raid clock may run here: the owner's Command Ship is not online, or their fleet is away (v0.19)."""
+        """Whether the shields are down: the owner's Command Ship is not online, or their fleet is away (v0.19)."""
         owner = self.players.get(planet.owner)
         fleet = self.fleets.get(owner.fleet_id) if owner else None
-        if fleet is None or fleet.away:
+        if fleet is None or (fleet.away and self.rules.away_is_vulnerable):
             return True
         command = self.structs.get(fleet.command_struct)
         return command is None or command.destroyed or not command.online
 
+    def owns_guild(self, player_id: str) -> bool:
+        return any(guild.owner == player_id for guild in self.guilds.values())
+
     def may(self, signer_id: str, owner_id: str, bit: int) -> bool:
         """Whether player `signer_id` holds that permission bit on player `owner_id`."""
         return signer_id == owner_id or self.grants.get(f"{owner_id}@{signer_id}", 0) & bit == bit
+
+
+_TABLES = tuple(table.name for table in fields(State) if table.name not in ("version", "charter"))
 
 
 def _types() -> dict[int, StructType]:
@@ -239,5 +306,16 @@ def _types() -> dict[int, StructType]:
     return {kind.id: kind for kind in types}
 
 
+#: Of v0.18 and newer.
 STRUCT_TYPES = _types()
 COMMAND_SHIP = 1
+#: Struct type -> what it added to a shield before v0.18.
+_LARGE_SHIELDS = {16: 1500, 17: 4500, 18: 9000, 19: 4500}
+
+
+@cache
+def struct_types(version: str) -> dict[int, StructType]:
+    """The types as a release knows them; not to be written to."""
+    if VERSIONS[version].small_shields:
+        return STRUCT_TYPES
+    return {kind.id: replace(kind, shield=_LARGE_SHIELDS.get(kind.id, 0)) for kind in STRUCT_TYPES.values()}

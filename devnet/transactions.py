@@ -6,6 +6,7 @@ What cannot be decoded is code 2 of codespace `sdk`, as is a field that this ver
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,15 +18,26 @@ from google.protobuf.any_pb2 import Any as ProtoAny
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from devnet.messages import COMPLETIONS, Completion, completion
+from devnet.messages import (
+    COMPLETIONS,
+    GUILD_CREATE_URL,
+    LAST_OLD_GUILD_FIELD,
+    completion,
+    guild_creation,
+)
+from devnet.messages import Message as TxMessage
+from devnet.rules import DEFAULT_VERSION, VERSIONS, Rules
 from hashfleet.errors import InvalidInput
+from hashfleet.rpc.cosmos.base.v1beta1 import coin_pb2
 from hashfleet.rpc.cosmos.crypto.secp256k1 import keys_pb2
 from hashfleet.rpc.cosmos.tx.signing.v1beta1 import signing_pb2
 from hashfleet.rpc.cosmos.tx.v1beta1 import tx_pb2
+from hashfleet.rpc.structs.structs import tx_pb2 as structs_tx_pb2
 
 #: Largest transaction that a node's mempool takes, in bytes (the docker image's setting).
 MAX_TX_BYTES = 1_048_576
 ADDRESS_PREFIX = "structs"
+NATIVE_DENOM = "ualpha"
 _M = TypeVar("_M", bound=Message)
 
 PUBLIC_KEY_URL = "/cosmos.crypto.secp256k1.PubKey"
@@ -59,14 +71,16 @@ class Transaction:
     raw: bytes
     #: Uppercase hex SHA-256 of `raw`.
     hash: str
-    messages: tuple[Completion, ...]
+    messages: tuple[TxMessage, ...]
     #: Distinct creators in order of appearance: who has to sign.
     creators: tuple[str, ...]
     signers: tuple[Signer, ...]
     memo: str
     timeout_height: int
-    #: True if the fee is more than nothing.
-    has_fee: bool
+    #: Sum of all coins of the fee, and whether they are all the chain's own.
+    fee: int
+    fee_in_native: bool
+    gas_limit: int
     unordered: bool
     has_extension_options: bool
     body_bytes: bytes
@@ -87,14 +101,14 @@ def tx_hash(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest().upper()
 
 
-def decode(raw: bytes) -> Transaction:
+def decode(raw: bytes, rules: Rules = VERSIONS[DEFAULT_VERSION]) -> Transaction:
     """Decode TxRaw bytes. Raises TxError: sdk 2 for what is no transaction of this chain, sdk 21 if it is too large."""
     if len(raw) > MAX_TX_BYTES:
         raise TxError("sdk", 21, f"transaction of {len(raw)} bytes, the most is {MAX_TX_BYTES}: tx too large")
     tx = _parse(tx_pb2.TxRaw, raw, "TxRaw")
     body = _parse(tx_pb2.TxBody, tx.body_bytes, "TxBody")
     auth = _parse(tx_pb2.AuthInfo, tx.auth_info_bytes, "AuthInfo")
-    messages = tuple(_message(packed) for packed in body.messages)
+    messages = tuple(_message(packed, rules) for packed in body.messages)
     creators = tuple(dict.fromkeys(message.creator for message in messages))
     for creator in creators:
         try:
@@ -114,7 +128,9 @@ def decode(raw: bytes) -> Transaction:
         signers=tuple(_signer(info, sig) for info, sig in zip(auth.signer_infos, tx.signatures, strict=True)),
         memo=body.memo,
         timeout_height=body.timeout_height,
-        has_fee=any(coin.amount.strip("0") for coin in auth.fee.amount),
+        fee=sum(_amount(coin) for coin in auth.fee.amount),
+        fee_in_native=all(coin.denom == NATIVE_DENOM for coin in auth.fee.amount),
+        gas_limit=auth.fee.gas_limit,
         unordered=body.unordered,
         has_extension_options=bool(body.extension_options),
         body_bytes=tx.body_bytes,
@@ -149,7 +165,20 @@ def address_bytes(address: str) -> bytes:
     return bytes(found)
 
 
-def _message(packed: ProtoAny) -> Completion:
+def _amount(coin: coin_pb2.Coin) -> int:
+    if not re.fullmatch(r"[0-9]{1,60}", coin.amount, re.ASCII):
+        raise TxError("sdk", 10, f"the fee {coin.amount[:40]!a}{coin.denom[:20]!a} is no amount: invalid coins")
+    return int(coin.amount)
+
+
+def _message(packed: ProtoAny, rules: Rules) -> TxMessage:
+    if packed.type_url == GUILD_CREATE_URL:
+        parsed = _parse(structs_tx_pb2.MsgGuildCreate, packed.value, packed.type_url)
+        unknown = [field.number for field, _ in parsed.ListFields() if field.number > LAST_OLD_GUILD_FIELD]
+        if unknown and not rules.charter:
+            told = f"{packed.type_url} has a field that this chain does not know, number {unknown[0]}"
+            raise TxError("sdk", 2, f"{told}: tx parse error")
+        return guild_creation(parsed)
     known = COMPLETIONS.get(packed.type_url)
     if known is None:
         raise TxError("sdk", 2, f"unable to resolve type URL {packed.type_url[:200]}: tx parse error")

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from devnet.node import DEFAULT_CHAIN_ID, MAX_INTERVAL, MIN_INTERVAL, Devnet
-from devnet.state import VERSIONS
+from devnet.rules import VERSIONS
 
 _PORT = click.IntRange(0, 65535)
 
@@ -29,6 +29,7 @@ _PORT = click.IntRange(0, 65535)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--grpc-port", type=_PORT, default=9090, show_default=True, help="structsd's gRPC; 0 picks a free port.")
 @click.option("--rpc-port", type=_PORT, default=26657, show_default=True, help="CometBFT's RPC; 0 picks a free port.")
+@click.option("--rest", metavar="HOST:PORT", help="Serve structsd's REST there too; port 0 picks a free one.")
 @click.option("--chain-id", help=f"Chain id of a new chain.  [default: {DEFAULT_CHAIN_ID}]")
 @click.option("--start-height", type=click.IntRange(1), help="Height of a new chain instead of the scenario's.")
 @click.option(
@@ -49,6 +50,7 @@ def command(
     host: str,
     grpc_port: int,
     rpc_port: int,
+    rest: str | None,
     chain_id: str | None,
     start_height: int | None,
     state_path: Path | None,
@@ -57,9 +59,10 @@ def command(
 ) -> None:
     """Run an embedded chain for trying things out.
 
-    It speaks structsd's own gRPC and CometBFT's RPC. The demo's player is signed for with the public test mnemonic
+    It speaks structsd's own gRPC and REST and CometBFT's RPC. The demo's player is signed for with the public test mnemonic
     ("abandon" eleven times, then "about"): never fund that key. Stops on SIGTERM or Ctrl-C.
     """
+    rest_host, rest_port = _host_and_port(rest) if rest else (None, None)
     devnet = Devnet(
         scenario_name=scenario,
         chain_id=chain_id,
@@ -69,9 +72,18 @@ def command(
         host=host,
         grpc_port=grpc_port,
         rpc_port=rpc_port,
+        rest_host=rest_host,
+        rest_port=rest_port,
         version=version,
     )
     asyncio.run(_serve(devnet, as_json))
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise click.BadParameter(f"{text!r} should be HOST:PORT, such as 127.0.0.1:1317", param_hint="--rest")
+    return host, int(port)
 
 
 async def _serve(devnet: Devnet, as_json: bool) -> None:
@@ -98,9 +110,12 @@ def _announce(devnet: Devnet, as_json: bool) -> None:
             "height": devnet.height,
             "grpc_address": devnet.grpc_address,
             "rpc_url": devnet.rpc_url,
+            "rest_url": devnet.rest_url,
         }
         click.echo(json.dumps(told))
         return
     click.echo(f"devnet {devnet.chain_id} at height {devnet.height}")
     click.echo(f"  gRPC  {devnet.grpc_address}")
     click.echo(f"  RPC   {devnet.rpc_url}  (WebSocket at /websocket)")
+    if devnet.rest_url:
+        click.echo(f"  REST  {devnet.rest_url}")

@@ -190,6 +190,7 @@ def test_a_raid_leaves_a_clock_that_no_struct_uses(v21: Told) -> None:
 def test_the_pause_lasts_until_the_last_raider_has_left(v21: Told, newcomer: str) -> None:
     v21.do().set_anchor(Action.MINE, "5-104", 90_000)
     v21.do().add_player("1-13", newcomer)
+    v21.do().set_planet("2-11", extra_queue=1)
     v21.do(HEIGHT + 10).send_fleet("9-12", "2-11")
     v21.do(HEIGHT + 20).send_fleet("9-13", "2-11")
     v21.do(HEIGHT + 30).send_fleet("9-12", "2-12")
@@ -203,13 +204,13 @@ def test_the_pause_lasts_until_the_last_raider_has_left(v21: Told, newcomer: str
 
 
 def test_a_version_that_is_not_known_is_refused() -> None:
-    with pytest.raises(InvalidInput, match=r"v0\.20 or v0\.21"):
-        Devnet(version="v0.19")
+    with pytest.raises(InvalidInput, match=r"v0\.20 or v0\.21 or v0\.22"):
+        Devnet(version="v0.15")
 
 
 def test_a_kept_chain_stays_of_its_version(tmp_path: Any) -> None:
     path = tmp_path / "chain.json"
     state_file.write(path, Devnet(scenario_name="demo", version="v0.21").chain)
-    assert Devnet(state_path=path).chain.state.planet_clocks
+    assert Devnet(state_path=path).chain.state.rules.planet_clocks
     with pytest.raises(InvalidInput, match=r"holds a chain of v0\.21, not of v0\.20"):
         Devnet(state_path=path, version="v0.20")
