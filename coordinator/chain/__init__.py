@@ -5,11 +5,21 @@ May know core's types and `hashfleet`; knows no key, no job, no store and no doo
 ::
 
     client.py           the ChainClient protocol and its values
-    structsd.py         StructsdClient: which queries make one reading, the feed of blocks, transactions
+    failover.py         FailoverClient: several nodes as one, by their health
+    endpoint_choice.py  which node is asked first; pure
+    structsd.py         StructsdClient: which queries make one reading of one node, and transactions
+    transport.py        the seam to a node: queries, heights told, status codes -> our errors
+    queries.py          every query, by its gRPC method and its REST path
+    grpc_transport.py   a node over gRPC
+    rest_transport.py   a node over REST
+    rest_json.py        REST answers -> the messages that gRPC would have brought; pure
+    node_facts.py       version and struct types of a node, asked again when they may have changed
+    versions.py         what differs between chain versions; pure
     object_state.py     query answers -> Work, WorkGone, WorkPaused or BadChainAnswer; pure
     permissions.py      which bits a signing key needs; pure
-    versions.py         what differs between chain versions; pure
-    node_connection.py  one gRPC channel: time limits, and status codes -> our errors
+    rights.py           what is known of the rights of signing addresses
+    block_feed.py       new blocks, pushed or polled, from any number of sources
     cometbft.py         CometBFT's WebSocket feed, /status and /block_results
     block_events.py     events of a block -> the objects that it changed; pure
+    guild_stack/        work and heights from the guild stack's PostgreSQL
 """

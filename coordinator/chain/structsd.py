@@ -1,7 +1,7 @@
-"""The production chain client: a structsd node over gRPC, with CometBFT's WebSocket for new blocks.
+"""The production chain client: one structsd node over gRPC or REST, with CometBFT's WebSocket for new blocks.
 
 It holds no key and decides nothing about jobs: queries become `Work` in `object_state`, permissions are judged in
-`permissions`, the wire is in `node_connection` and `cometbft`. What stands here is which queries make one reading,
+`permissions`, the wire is in the transports and the `block_feed`. What stands here is which queries make one reading,
 and in which order.
 
 A reading of several queries is taken again when a block came in between: the node tells with each answer the height
@@ -14,26 +14,23 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import random
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import replace
 from typing import Final, NoReturn, TypeVar
 
-import httpx2
-from websockets.asyncio.client import ClientConnection
-
-from coordinator.chain import cometbft, object_state
+from coordinator.chain import object_state, queries
 from coordinator.chain.block_events import permissions_on
+from coordinator.chain.block_feed import BlockFeed
 from coordinator.chain.client import Account, Block, SigningRight, TxAnswer, WorkReading
-from coordinator.chain.node_connection import AlreadyKnown, HeightWitness, NodeConnection, NotServed, parse_target
+from coordinator.chain.grpc_transport import GrpcTransport
+from coordinator.chain.node_facts import NodeFacts
 from coordinator.chain.permissions import check_delegation, permission_id, signer_player
 from coordinator.chain.rights import KnownRights
-from coordinator.chain.versions import RULES_BEFORE_CHARTER, RULES_WITH_CHARTER, ChainRules, rules_of
+from coordinator.chain.transport import AlreadyKnown, Answer, HeightWitness, NotServed, Query, Request, Transport
+from coordinator.chain.versions import ChainRules
 from hashfleet.action import MAX_HEIGHT, PLAYER_TYPE, Action, Work, check_object_id
 from hashfleet.errors import (
     BadChainAnswer,
-    ChainError,
     ChainUnavailable,
     InvalidInput,
     KeyProblem,
@@ -42,14 +39,10 @@ from hashfleet.errors import (
 )
 from hashfleet.rpc.cosmos.auth.v1beta1 import auth_pb2
 from hashfleet.rpc.cosmos.auth.v1beta1 import query_pb2 as auth_query_pb2
-from hashfleet.rpc.cosmos.auth.v1beta1.query_pb2_grpc import QueryStub as AuthStub
 from hashfleet.rpc.cosmos.base.abci.v1beta1 import abci_pb2
 from hashfleet.rpc.cosmos.base.tendermint.v1beta1 import query_pb2 as node_pb2
-from hashfleet.rpc.cosmos.base.tendermint.v1beta1.query_pb2_grpc import ServiceStub as NodeStub
 from hashfleet.rpc.cosmos.tx.v1beta1 import service_pb2
-from hashfleet.rpc.cosmos.tx.v1beta1.service_pb2_grpc import ServiceStub as TxStub
 from hashfleet.rpc.structs.structs import query_pb2
-from hashfleet.rpc.structs.structs.query_pb2_grpc import QueryStub
 
 logger = logging.getLogger(__name__)
 
@@ -62,23 +55,12 @@ SILENCE_SECONDS: Final = 15.0
 #: CometBFT's default limit of one transaction.
 MAX_TX_BYTES: Final = 1_048_576
 
-#: Struct types and the version change with an upgrade only; both are read again after this many seconds.
-_FACTS_SECONDS: Final = 30.0
 #: How often a reading is taken again because a block came in between; at 6 s a block once is rare.
 _READINGS: Final = 3
 _READ_AGAIN_SECONDS: Final = 0.05
-#: Missed blocks whose results are asked for at most; after a longer gap any object may have changed.
-_MAX_MISSED: Final = 50
-#: Limit of asking for the results of the blocks missed, all of them together, in seconds: the block waits meanwhile.
-_RESULTS_SECONDS: Final = 2.0
-_RESULTS_AT_ONCE: Final = 5
-#: How long an RPC that gave no results in time is not asked for any, in seconds.
-_RESULTS_PAUSE: Final = 10.0
 #: Limit of finding a player's work, in seconds, and structs asked for at once meanwhile.
 _OUTSTANDING_SECONDS: Final = 20.0
 _STRUCTS_AT_ONCE: Final = 16
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 30.0
 _MAX_LOG_CHARACTERS: Final = 4096
 _TX_HASH: Final = re.compile(r"[0-9A-F]{64}", re.ASCII)
 #: Codespace and code with which the SDK says that a transaction is in the mempool cache.
@@ -121,7 +103,7 @@ class StructsdClient:
 
     def __init__(
         self,
-        grpc_address: str,
+        node: str | Transport,
         rpc_url: str | None,
         expected_chain_id: str | None,
         *,
@@ -133,39 +115,30 @@ class StructsdClient:
     ) -> None:
         """Nothing is connected yet. Raises InvalidInput for an address that cannot be one.
 
-        `grpc_address` is ``host:9090``, or ``https://host:443`` for TLS (or set `tls`); `root_certificates` are PEM
-        bytes if the system's are not the right ones. `rpc_url` is CometBFT's RPC (``http://host:26657``); without
-        it new blocks are polled over gRPC. `expected_chain_id` of None takes the chain that is there.
+        `node` is a transport, or a gRPC address: ``host:9090``, or ``https://host:443`` for TLS (or set `tls`);
+        `root_certificates` are PEM bytes if the system's are not the right ones. `rpc_url` is CometBFT's RPC
+        (``http://host:26657``); without it new blocks are polled. `expected_chain_id` of None takes the chain that is
+        there.
         """
-        for name, value in (("call_timeout", call_timeout), ("poll", poll_seconds), ("silence", silence_seconds)):
-            if not 0 < value <= 600:
-                raise InvalidInput(
-                    f"the chain client's {name} is {value}; it should be above 0 and at most 600 seconds"
-                )
-        self._target = parse_target(grpc_address, tls)
-        self._urls = cometbft.parse_rpc_url(rpc_url) if rpc_url else None
+        check_seconds(call_timeout=call_timeout, poll=poll_seconds, silence=silence_seconds)
+        self._transport: Transport = (
+            GrpcTransport(node, tls=tls, timeout=call_timeout, root_certificates=root_certificates)
+            if isinstance(node, str)
+            else node
+        )
         self._expected_chain_id = expected_chain_id
-        self._root_certificates = root_certificates
-        self._timeout = call_timeout
-        self._poll_seconds = poll_seconds
-        self._silence_seconds = silence_seconds
-
+        self._feed = BlockFeed(
+            [rpc_url] if rpc_url else [],
+            self.latest_block,
+            call_timeout=call_timeout,
+            poll_seconds=poll_seconds,
+            silence_seconds=silence_seconds,
+        )
         self._chain_id: str | None = None
-        self._connection: NodeConnection | None = None
-        self._http: httpx2.AsyncClient | None = None
-        self._closed = asyncio.Event()
-        #: Subscriptions that are open, to be closed with the client.
-        self._sockets: set[ClientConnection] = set()
+        self._opened = self._closed = False
         #: Height of the newest block that was passed on; nothing older is read after it.
         self._newest = 0
-        #: Time until which the RPC is not asked for results of blocks.
-        self._results_not_before = 0.0
-        #: True while polling fails, so that an outage is logged once.
-        self._outage = False
-        #: Time until which it holds, and version and rules of the node.
-        self._rules: tuple[float, str, ChainRules] | None = None
-        #: Struct type -> time until which they hold, and its ranges.
-        self._types: dict[int, tuple[float, object_state.TypeRanges]] = {}
+        self._facts = NodeFacts(self._transport, self._node_info)
         #: (node version, action) -> the spelling of the ore clock that was found to be right.
         self._clock_names: dict[tuple[str, Action], str] = {}
         self._rights = KnownRights()
@@ -173,199 +146,74 @@ class StructsdClient:
     # Connecting
 
     @property
+    def shown(self) -> str:
+        """How errors and the status name the node."""
+        return self._transport.shown
+
+    @property
+    def version(self) -> str:
+        """The node's version as it told last; empty before that."""
+        return self._facts.version
+
+    @property
     def chain_id(self) -> str:
         """As the node told when connecting. Raises ChainUnavailable before that."""
         if self._chain_id is None:
-            raise ChainUnavailable(f"the node {self._target.host_and_port} has not been reached yet; connect first")
+            raise ChainUnavailable(f"the node {self.shown} has not been reached yet; connect first")
         return self._chain_id
 
     async def connect(self) -> None:
         """Reach the node and check its chain id, and that of CometBFT's RPC. Raises ChainUnavailable, BadChainAnswer.
 
-        An RPC that does not answer is no error: blocks are polled over gRPC until it does.
+        An RPC that does not answer is no error: blocks are polled until it does.
         """
-        if self._closed.is_set():
+        if self._closed:
             raise ChainUnavailable("this chain client is closed; make a new one")
-        if self._connection is None:
-            self._connection = NodeConnection(self._target, self._timeout, self._root_certificates)
-        if self._http is None and self._urls is not None:
-            self._http = httpx2.AsyncClient(trust_env=self._urls.tls)
+        self._transport.open()
+        self._opened = True
         info = await self._node_info()
         network = info.default_node_info.network
         if not network:
-            raise BadChainAnswer(f"the node {self._target.host_and_port} does not tell its chain id")
-        self._check_chain(network, f"the node {self._target.host_and_port}")
-        if self._urls is not None and self._http is not None:
-            try:
-                rpc_network, _ = await cometbft.status(self._http, self._urls, self._timeout)
-            except ChainError as error:
-                logger.warning("Blocks are polled over gRPC until the RPC answers: %s", error)
-            else:
-                if rpc_network != network:
-                    raise BadChainAnswer(
-                        f"the chain's RPC at {self._urls.shown} serves chain {rpc_network!a}, but the gRPC address "
-                        f"serves {network!a}; both should belong to one node"
-                    )
+            raise BadChainAnswer(f"the node {self.shown} does not tell its chain id")
+        self._check_chain(network, f"the node {self.shown}")
+        await self._feed.connect(network)
         self._chain_id = network
 
     async def close(self) -> None:
         """Close every connection; `blocks` ends."""
-        self._closed.set()
-        for socket in list(self._sockets):
-            await cometbft.close(socket)
-        if self._http is not None:
-            await self._http.aclose()
-        if self._connection is not None:
-            await self._connection.close()
+        self._closed = True
+        await self._feed.close()
+        await self._transport.close()
 
     # Blocks
 
     async def latest_block(self) -> Block:
         """The last committed block."""
-        answer = await self._node.ask(
-            self._node.stub(NodeStub).GetLatestBlock, node_pb2.GetLatestBlockRequest(), "the latest block"
-        )
+        answer = await self._ask(queries.LATEST_BLOCK, node_pb2.GetLatestBlockRequest(), "the latest block")
         if not (answer.HasField("sdk_block") and answer.sdk_block.HasField("header")):
             raise BadChainAnswer("the answer about the latest block lacks its header")
         header = answer.sdk_block.header
         self._check_chain(header.chain_id, "the latest block")
         if not header.HasField("time"):
             raise BadChainAnswer("the header of the latest block lacks its time")
-        if not 1 <= header.height <= MAX_HEIGHT:
-            raise BadChainAnswer(f"the latest block has height {header.height}; it should be 1 to {MAX_HEIGHT}")
-        return Block(header.height, header.time.seconds + header.time.nanos / 1e9)
+        return Block(_checked_height(header.height), header.time.seconds + header.time.nanos / 1e9)
+
+    async def committed_height(self) -> int:
+        """Height of the last committed block, by the cheapest query; it does not tell of which chain."""
+        answer = await self._ask(queries.BLOCK_HEIGHT, query_pb2.QueryBlockHeight(), "the height")
+        return _checked_height(answer.blockHeight)
 
     async def blocks(self) -> AsyncGenerator[Block, None]:
         """Every new committed block, heights rising; ends when the client is closed and raises nothing."""
-        newest = 0
-        async with contextlib.aclosing(self._sightings()) as sightings:
-            async for block in sightings:
-                if block.height > newest:
-                    touched = await self._touched_since(newest, block)
-                    newest = block.height
-                    self._newest = max(self._newest, newest)
-                    self._rights.block_seen(touched)
-                    yield replace(block, touched=touched)
-
-    async def _touched_since(self, before: int, block: Block) -> frozenset[str] | None:
-        """What changed after height `before` until this block; None if that cannot be found out quickly.
-
-        A sighted block brings what itself changed, if anything did tell it. The results of the others are asked for.
-        """
-        unknown = [*range(before + 1, block.height), *([block.height] if block.touched is None else [])]
-        if before == 0 or len(unknown) > _MAX_MISSED:
-            return None
-        touched = block.touched or frozenset()
-        if not unknown:
-            return touched
-        if self._urls is None or self._http is None or self._closed.is_set():
-            return None
-        if self._now() < self._results_not_before:
-            return None
-        limit = min(self._timeout, _RESULTS_SECONDS)
-        try:
-            async with asyncio.timeout(limit):
-                for first in range(0, len(unknown), _RESULTS_AT_ONCE):
-                    some = unknown[first : first + _RESULTS_AT_ONCE]
-                    asked = (cometbft.block_results(self._http, self._urls, height, limit) for height in some)
-                    for told in await asyncio.gather(*asked):
-                        if told is None:
-                            return None
-                        touched |= told
-        except (ChainUnavailable, TimeoutError) as error:
-            # Blocks must not be held up again and again by an RPC that is slow or away.
-            self._results_not_before = self._now() + _RESULTS_PAUSE
-            logger.debug("What block %d changed is not known: %s", block.height, error)
-            return None
-        except BadChainAnswer as error:
-            logger.debug("What block %d changed is not known: %s", block.height, error)
-            return None
-        return touched
-
-    async def _sightings(self) -> AsyncGenerator[Block, None]:
-        """Blocks as they are seen, in any order: subscribed to if possible, polled in between."""
-        failures = 0
-        while not self._closed.is_set():
-            if self._urls is not None:
-                try:
-                    socket = await cometbft.subscribe(self._urls, self._timeout)
-                except ChainError as error:
-                    logger.log(logging.DEBUG if failures else logging.WARNING, "New blocks are polled: %s", error)
-                else:
-                    since = self._now()
-                    async with contextlib.aclosing(self._subscribed(socket)) as subscribed:
-                        async for block in subscribed:
-                            yield block
-                    # A server that drops each subscription at once is not asked again at once.
-                    if self._now() - since > self._silence_seconds:
-                        failures = 0
-            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(failures, 16))
-            failures += 1
-            async with contextlib.aclosing(self._polled(pause * random.uniform(0.5, 1.0))) as polled:
-                async for block in polled:
-                    yield block
-
-    async def _subscribed(self, socket: ClientConnection) -> AsyncGenerator[Block, None]:
-        """Blocks of one subscription, until it is lost. Events are not replayed, so it starts with a poll."""
-        self._sockets.add(socket)
-        try:
-            newest = 0
-            if block := await self._poll():
-                newest = block.height
+        async with contextlib.aclosing(self._feed.blocks()) as blocks:
+            async for block in blocks:
+                self.block_passed(block)
                 yield block
-            async with contextlib.aclosing(cometbft.events(socket, self._silence_seconds)) as events:
-                async for event in events:
-                    announced = cometbft.block_in_event(event, self.chain_id)
-                    block = announced or await self._poll()
-                    if block is None or self._closed.is_set():
-                        continue
-                    yield block
-                    if event is None and block.height > newest:
-                        logger.warning("The subscription to new blocks missed block %d; renewing it.", block.height)
-                        return
-                    newest = max(newest, block.height)
-        finally:
-            self._sockets.discard(socket)
-            await cometbft.close(socket)
 
-    async def _polled(self, seconds: float) -> AsyncGenerator[Block, None]:
-        """Polls for this long, at least once."""
-        end = self._now() + seconds
-        while not self._closed.is_set():
-            if block := await self._poll():
-                yield block
-            left = end - self._now()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(self._poll_seconds, max(left, 0.01))):
-                    await self._closed.wait()
-            if self._now() >= end:
-                return
-
-    async def _poll(self) -> Block | None:
-        """The latest block from gRPC, or else from the RPC, or None if neither answers."""
-        try:
-            block = await self.latest_block()
-        except ChainError as error:
-            found = await self._poll_status()
-            if found is None and not self._outage and not self._closed.is_set():
-                logger.warning("The chain does not answer: %s", error)
-                self._outage = True
-            return found
-        if self._outage:
-            logger.info("The chain answers again, at height %d.", block.height)
-            self._outage = False
-        return block
-
-    async def _poll_status(self) -> Block | None:
-        if self._urls is None or self._http is None or self._closed.is_set():
-            return None
-        try:
-            network, block = await cometbft.status(self._http, self._urls, self._timeout)
-            self._check_chain(network, f"the chain's RPC at {self._urls.shown}")
-        except ChainError as error:
-            logger.debug("The RPC does not tell the latest block: %s", error)
-            return None
-        return block
+    def block_passed(self, block: Block) -> None:
+        """This block was passed on to whoever reads because of it: nothing older is told from now on."""
+        self._newest = max(self._newest, block.height)
+        self._rights.block_seen(block.touched)
 
     # Work
 
@@ -387,8 +235,7 @@ class StructsdClient:
             return await self._at_one_height(read_noting_owner, object_id)
         except ChainUnavailable:
             # The node may come back with another version.
-            self._rules = None
-            self._types.clear()
+            self._facts.forget()
             raise
 
     async def _read_struct_work(self, action: Action, struct_id: str, reading: _Reading) -> WorkReading:
@@ -406,11 +253,11 @@ class StructsdClient:
     ) -> tuple[Work, str]:
         """The work, and the name of its clock if it is shared. Raises WorkGone, WorkPaused."""
         if action is Action.BUILD:
-            return object_state.build_work(struct, await self._type_ranges(struct.type)), ""
+            return object_state.build_work(struct, await self._facts.type_ranges(struct.type)), ""
         planet_id = object_state.ore_planet(action, struct)
         reading.depends_on.add(planet_id)
-        ranges = await self._type_ranges(struct.type)
-        version, rules = await self._chain_rules()
+        ranges = await self._facts.type_ranges(struct.type)
+        version, rules = await self._rules_for(reading)
         planet = await self._planet(planet_id, reading)
         if action is Action.MINE:
             ore = planet.ore
@@ -442,7 +289,7 @@ class StructsdClient:
             # Some versions stop the raid clock without an event, but not what makes the defender safe: a Command Ship
             # that goes online or a fleet that comes home touches its owner.
             reading.depends_on.add(planet.owner)
-        _, rules = await self._chain_rules()
+        _, rules = await self._rules_for(reading)
         return object_state.raid_work(fleet, planet, rules)
 
     async def outstanding_work(self, player_id: str) -> list[tuple[Action, str]]:
@@ -457,8 +304,7 @@ class StructsdClient:
                 return await self._at_one_height(lambda reading: self._read_outstanding(player_id, reading), player_id)
         except TimeoutError as error:
             raise ChainUnavailable(
-                f"the node {self._target.host_and_port} does not tell the work of player {player_id} "
-                f"within {_OUTSTANDING_SECONDS:g} s"
+                f"the node {self.shown} does not tell the work of player {player_id} within {_OUTSTANDING_SECONDS:g} s"
             ) from error
 
     async def _read_outstanding(self, player_id: str, reading: _Reading) -> list[tuple[Action, str]]:
@@ -476,7 +322,7 @@ class StructsdClient:
         for struct in await self._structs(object_state.check_structs(listed, player_id), reading):
             if struct.owner != player_id:
                 continue
-            for action in object_state.struct_actions(struct, await self._type_ranges(struct.type)):
+            for action in object_state.struct_actions(struct, await self._facts.type_ranges(struct.type)):
                 with contextlib.suppress(WorkGone, WorkPaused):  # then it is not open now
                     await self._posed_by_struct(action, struct, reading)
                     open_now.append((action, struct.id))
@@ -508,9 +354,7 @@ class StructsdClient:
             else:
                 if reading.usable:
                     return result
-        raise ChainUnavailable(
-            f"the node {self._target.host_and_port} answers about {what} from changing or old heights; try again"
-        )
+        raise ChainUnavailable(f"the node {self.shown} answers about {what} from changing or old heights; try again")
 
     async def _planet_clock(
         self, action: Action, planet: object_state.PlanetState, version: str, reading: _Reading
@@ -555,8 +399,8 @@ class StructsdClient:
 
     async def _check_right(self, address: str, owner: str, action: Action) -> str:
         """The player of the address, if the address may do this for the owner. Raises KeyProblem."""
-        answer = await self._node.ask(
-            self._node.stub(QueryStub).Address,
+        answer = await self._ask(
+            queries.ADDRESS,
             query_pb2.QueryGetAddressRequest(address=address),
             f"address {address}",
         )
@@ -564,8 +408,8 @@ class StructsdClient:
         if owner == signer:
             return signer
         asked = permission_id(owner, signer)
-        record = await self._node.find(
-            self._node.stub(QueryStub).Permission,
+        record = await self._find(
+            queries.PERMISSION,
             query_pb2.QueryGetPermissionRequest(permissionId=asked),
             f"permission {asked}",
         )
@@ -583,8 +427,8 @@ class StructsdClient:
 
     async def account(self, address: str) -> Account:
         """Account number and committed sequence. Raises KeyProblem if the account does not exist."""
-        answer = await self._node.find(
-            self._node.stub(AuthStub).Account,
+        answer = await self._find(
+            queries.ACCOUNT,
             auth_query_pb2.QueryAccountRequest(address=address),
             f"account {address}",
         )
@@ -610,8 +454,8 @@ class StructsdClient:
             raise InvalidInput(f"the transaction has {len(tx_bytes)} bytes; it should have 1 to {MAX_TX_BYTES}")
         tx_hash = hashlib.sha256(tx_bytes).hexdigest().upper()
         try:
-            answer = await self._node.ask(
-                self._node.stub(TxStub).BroadcastTx,
+            answer = await self._ask(
+                queries.BROADCAST_TX,
                 service_pb2.BroadcastTxRequest(tx_bytes=tx_bytes, mode=service_pb2.BROADCAST_MODE_SYNC),
                 f"what becomes of transaction {tx_hash}",
             )
@@ -625,9 +469,7 @@ class StructsdClient:
         """The included transaction of this hash (64 uppercase hex digits), or None if no block holds it."""
         if not _TX_HASH.fullmatch(tx_hash):
             raise InvalidInput(f"the transaction hash is {tx_hash[:80]!a}; it should be 64 uppercase hex digits")
-        answer = await self._node.find(
-            self._node.stub(TxStub).GetTx, service_pb2.GetTxRequest(hash=tx_hash), f"transaction {tx_hash}"
-        )
+        answer = await self._find(queries.GET_TX, service_pb2.GetTxRequest(hash=tx_hash), f"transaction {tx_hash}")
         if answer is None:
             return None
         if not answer.HasField("tx_response"):
@@ -640,8 +482,8 @@ class StructsdClient:
     # Single queries
 
     async def _struct(self, struct_id: str, reading: _Reading) -> object_state.StructState | None:
-        answer = await self._node.find(
-            self._node.stub(QueryStub).Struct,
+        answer = await self._find(
+            queries.STRUCT,
             query_pb2.QueryGetStructRequest(id=struct_id),
             f"struct {struct_id}",
             reading,
@@ -658,8 +500,8 @@ class StructsdClient:
         return found
 
     async def _fleet(self, fleet_id: str, reading: _Reading) -> object_state.FleetState:
-        answer = await self._node.find(
-            self._node.stub(QueryStub).Fleet,
+        answer = await self._find(
+            queries.FLEET,
             query_pb2.QueryGetFleetRequest(id=fleet_id),
             f"fleet {fleet_id}",
             reading,
@@ -670,8 +512,8 @@ class StructsdClient:
 
     async def _planet(self, planet_id: str, reading: _Reading) -> object_state.PlanetState:
         if planet_id not in reading.planets:
-            answer = await self._node.ask(
-                self._node.stub(QueryStub).Planet,
+            answer = await self._ask(
+                queries.PLANET,
                 query_pb2.QueryGetPlanetRequest(id=planet_id),
                 f"planet {planet_id}",
                 reading,
@@ -681,8 +523,8 @@ class StructsdClient:
 
     async def _find_player(self, player_id: str, reading: _Reading) -> object_state.PlayerState | None:
         if player_id not in reading.players:
-            answer = await self._node.find(
-                self._node.stub(QueryStub).Player,
+            answer = await self._find(
+                queries.PLAYER,
                 query_pb2.QueryGetPlayerRequest(id=player_id),
                 f"player {player_id}",
                 reading,
@@ -693,78 +535,53 @@ class StructsdClient:
         return reading.players[player_id]
 
     async def _planet_attribute(self, planet_id: str, name: str, witness: HeightWitness) -> int:
-        answer = await self._node.ask(
-            self._node.stub(QueryStub).PlanetAttribute,
+        answer = await self._ask(
+            queries.PLANET_ATTRIBUTE,
             query_pb2.QueryGetPlanetAttributeRequest(planetId=planet_id, attributeType=name),
             f"{name} of planet {planet_id}",
             witness,
         )
         return answer.attribute
 
-    async def _type_ranges(self, number: int) -> object_state.TypeRanges:
-        until, ranges = self._types.get(number, (0.0, None))
-        if ranges is None or self._now() >= until:
-            answer = await self._node.ask(
-                self._node.stub(QueryStub).StructType,
-                query_pb2.QueryGetStructTypeRequest(id=number),
-                f"struct type {number}",
-            )
-            ranges = object_state.type_ranges(answer, number)
-            self._types[number] = self._now() + _FACTS_SECONDS, ranges
-        return ranges
-
-    async def _chain_rules(self) -> tuple[str, ChainRules]:
-        """The node's version and rules. A build without a readable version is probed for the GuildCharter query."""
-        if self._rules is None or self._now() >= self._rules[0]:
-            info = await self._node_info()
-            if not info.HasField("application_version"):
-                raise BadChainAnswer(f"the node {self._target.host_and_port} does not tell its version")
-            version = info.application_version.version
-            rules = rules_of(version)
-            if rules is None:
-                rules = RULES_WITH_CHARTER if await self._serves_charter() else RULES_BEFORE_CHARTER
-                logger.warning("The node's version %.40r is not readable; it is treated by what it serves.", version)
-            self._rules = self._now() + _FACTS_SECONDS, version, rules
-        return self._rules[1:]
-
-    async def _serves_charter(self) -> bool:
-        try:
-            await self._node.find(
-                self._node.stub(QueryStub).GuildCharter, query_pb2.QueryGuildCharter(), "the guild charter"
-            )
-        except NotServed:
-            return False
-        return True
-
     async def _node_info(self) -> node_pb2.GetNodeInfoResponse:
-        answer = await self._node.ask(
-            self._node.stub(NodeStub).GetNodeInfo, node_pb2.GetNodeInfoRequest(), "its chain and version"
-        )
+        answer = await self._ask(queries.NODE_INFO, node_pb2.GetNodeInfoRequest(), "its chain and version")
         if not answer.HasField("default_node_info"):
-            raise BadChainAnswer(f"the node {self._target.host_and_port} does not tell its network")
+            raise BadChainAnswer(f"the node {self.shown} does not tell its network")
         return answer
 
     async def _raise_gone(self, what: str) -> NoReturn:
         """The node does not know an object: it is gone, unless the node has not read the newest blocks yet."""
         try:
-            answer = await self._node.ask(
-                self._node.stub(NodeStub).GetSyncing, node_pb2.GetSyncingRequest(), "whether it is catching up"
-            )
+            answer = await self._ask(queries.SYNCING, node_pb2.GetSyncingRequest(), "whether it is catching up")
         except NotServed:
             syncing = False
         else:
             syncing = answer.syncing
         if syncing:
-            raise ChainUnavailable(f"the node {self._target.host_and_port} is catching up and has no {what} yet")
+            raise ChainUnavailable(f"the node {self.shown} is catching up and has no {what} yet")
         raise WorkGone(f"{what} does not exist on chain {self._chain_id}")
 
     # Small things
 
-    @property
-    def _node(self) -> NodeConnection:
-        if self._connection is None or self._closed.is_set():
-            raise ChainUnavailable(f"there is no connection to the node {self._target.host_and_port}; connect first")
-        return self._connection
+    async def _ask(
+        self, query: Query[Request, Answer], request: Request, what: str, witness: HeightWitness | None = None
+    ) -> Answer:
+        """As `_find`; what is not found is a BadChainAnswer, because it should exist."""
+        answer = await self._find(query, request, what, witness)
+        if answer is None:
+            raise BadChainAnswer(f"the node {self.shown} does not find {what}, which should exist")
+        return answer
+
+    async def _find(
+        self, query: Query[Request, Answer], request: Request, what: str, witness: HeightWitness | None = None
+    ) -> Answer | None:
+        if not self._opened or self._closed:
+            raise ChainUnavailable(f"there is no connection to the node {self.shown}; connect first")
+        return await self._transport.find(query, request, what, witness)
+
+    async def _rules_for(self, reading: _Reading) -> tuple[str, ChainRules]:
+        """Version and rules for this reading; something of it must have been read already."""
+        return await self._facts.rules(max(reading.highest, self._newest))
 
     def _check_chain(self, told: str, who: str) -> None:
         expected = self._chain_id or self._expected_chain_id
@@ -776,6 +593,19 @@ class StructsdClient:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _checked_height(height: int) -> int:
+    if not 1 <= height <= MAX_HEIGHT:
+        raise BadChainAnswer(f"the latest block has height {height}; it should be 1 to {MAX_HEIGHT}")
+    return height
+
+
+def check_seconds(**seconds: float) -> None:
+    """Raise InvalidInput for a time limit or pause of a chain client that makes no sense."""
+    for name, value in seconds.items():
+        if not 0 < value <= 600:
+            raise InvalidInput(f"the chain client's {name} is {value}; it should be above 0 and at most 600 seconds")
 
 
 def _tx_answer(response: abci_pb2.TxResponse, tx_hash: str, height: int | None) -> TxAnswer:

@@ -1,7 +1,9 @@
 """Which rules a chain of a given version plays by.
 
-Only what changes our reading of the objects stands here; the difficulty needs no switch (`hashfleet.difficulty.safe`
-is enough on every version). Source: section 8 of the interface notes, read in structsd v0.16 to v0.22-dev.
+Only what changes our reading of the objects stands here. What does not need a switch: the difficulty
+(`hashfleet.difficulty.safe` is enough on every version), and the codes of refusals (up to v0.16 the ante handler told
+plain text under codespace ``undefined``, from v0.17 on numbers under ``structs-ante``; the verdict on an answer reads
+both). Source: section 8 of the interface notes, read in structsd v0.16 to v0.22-dev.
 """
 
 from __future__ import annotations
@@ -23,6 +25,11 @@ class ChainRules:
     raid_stops_ore: bool
     #: Only an active planet can be raided (v0.22 on).
     raid_needs_active_planet: bool
+    #: The raid clock runs only while the defender is vulnerable, and is 0 else (v0.18 on). Before, it was set by each
+    #: new head of the queue and never cleared.
+    gated_raid_clock: bool = True
+    #: Guilds can be founded by a proof (v0.21 on).
+    charter: bool = False
 
 
 def rules_of(version: str) -> ChainRules | None:
@@ -40,10 +47,24 @@ def rules_of(version: str) -> ChainRules | None:
     if number == (0, 0):
         return None
     return ChainRules(
-        planet_clocks=number >= (0, 21), raid_stops_ore=number >= (0, 21), raid_needs_active_planet=number >= (0, 22)
+        gated_raid_clock=number >= (0, 18),
+        planet_clocks=number >= (0, 21),
+        raid_stops_ore=number >= (0, 21),
+        charter=number >= (0, 21),
+        raid_needs_active_planet=number >= (0, 22),
     )
 
 
-#: For a build without a readable version, told apart by whether it serves the GuildCharter query (v0.21 on).
-RULES_BEFORE_CHARTER: Final = ChainRules(planet_clocks=False, raid_stops_ore=False, raid_needs_active_planet=False)
-RULES_WITH_CHARTER: Final = ChainRules(planet_clocks=True, raid_stops_ore=True, raid_needs_active_planet=False)
+def _release(version: str) -> ChainRules:
+    rules = rules_of(version)
+    assert rules is not None
+    return rules
+
+
+#: The upgrades that brought a difference, newest first: for a build without a readable version the newest one that
+#: the chain has applied decides. Plans are named like releases [unverified].
+UPGRADES: Final = tuple((f"v0.{minor}.0", _release(f"v0.{minor}.0")) for minor in (22, 21, 20, 19, 18, 17, 16))
+#: For a build without a readable version on a chain that was never upgraded, told apart by whether it serves the
+#: GuildCharter query (v0.21 on).
+RULES_BEFORE_CHARTER: Final = _release("v0.20.0")
+RULES_WITH_CHARTER: Final = _release("v0.21.0")

@@ -262,7 +262,7 @@ async def test_blocks_missed_while_the_subscription_was_away_are_made_up_for(
         await devnet.advance()
     block = await client.latest_block()
     assert block.touched is None
-    touched = await client._touched_since(START, block)
+    touched = await client._feed._touched_since(START, block)
     assert touched is not None
     assert touched >= {"5-103", "5-107"}
 

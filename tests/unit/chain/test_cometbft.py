@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.chain import cometbft
 from coordinator.chain.client import Block
-from coordinator.chain.node_connection import parse_target
+from coordinator.chain.grpc_transport import parse_target
 from hashfleet.errors import InvalidInput
 
 HEADER = {"chain_id": "devnet-1", "height": "1310000", "time": "2026-04-17T10:11:12.500000000Z"}
