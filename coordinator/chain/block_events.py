@@ -12,6 +12,8 @@ What an id in an event adds::
     "12-2-9"             2-9           an attribute of an object (some have another number behind)
     "1-7@1-12"           1-7, 1-12, and 1-7@, which stands for the permissions on 1-7
     "8-structs1...@0"    8-structs1..., and 8-structs1...@
+
+A guild that was founded touches `CHARTER` too: the puzzle of all charters, which has no id.
 """
 
 from __future__ import annotations
@@ -25,6 +27,11 @@ from typing import Final
 _MODULE: Final = "structs."
 #: What the SDK adds to every event; plain text.
 _SDK_ATTRIBUTES: Final = frozenset({"mode", "msg_index"})
+#: What a block touches in which a guild was founded.
+CHARTER: Final = "charter"
+#: Key of the attribute in which EventGuild holds its record, and what EventHashSuccess says of a charter.
+_GUILD: Final = "guild"
+_CHARTER_CATEGORY: Final = "guild_charter"
 #: More than a full block of the chain holds; beyond it nothing is known.
 _MAX_ATTRIBUTES: Final = 100_000
 _MAX_VALUES: Final = 1_000_000
@@ -129,6 +136,8 @@ def _touched(attributes: set[_Attribute]) -> frozenset[str]:
         if key in _SDK_ATTRIBUTES:
             continue
         waiting: list[object] = [_decoded(text)]
+        if key == _GUILD or _member(waiting[0], "category") == _CHARTER_CATEGORY:
+            found.add(CHARTER)
         while waiting:
             left -= 1
             value = waiting.pop()

@@ -1,7 +1,7 @@
 """From query answers to `Work`: pure functions, no connection.
 
 Each object is first turned into a checked value (``struct_state``, ``planet_state``, ...) and then asked whether it
-poses a puzzle now (``build_work``, ``ore_work``, ``raid_work``). Three things can stand in the way:
+poses a puzzle now (``build_work``, ``ore_work``, ``raid_work``, ``charter_work``). Three things can stand in the way:
 
 =================  ===================================================================================
 WorkGone           it never will: built, destroyed, exhausted, fleet back home
@@ -24,12 +24,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from coordinator.chain.versions import ChainRules
-from hashfleet.action import FLEET_TYPE, PLANET_TYPE, PLAYER_TYPE, STRUCT_TYPE, Action, Work, check_object_id
+from hashfleet.action import (
+    FLEET_TYPE,
+    PLANET_TYPE,
+    PLAYER_TYPE,
+    STRUCT_TYPE,
+    Action,
+    CharterTerms,
+    Work,
+    check_object_id,
+)
 from hashfleet.errors import BadChainAnswer, InvalidInput, WorkGone, WorkPaused
 from hashfleet.rpc.structs.structs import query_pb2, types_pb2
 
 #: Structs that one player may have; the chain gives each planet and fleet 16 slots.
 MAX_STRUCTS = 4096
+#: What the chain's module takes a charter range of 0 for, in blocks (v0.21 on).
+DEFAULT_CHARTER_RANGE = 2_500_000
 
 
 class StructStatus(enum.IntFlag):
@@ -341,9 +352,28 @@ def raid_work(fleet: FleetState, planet: PlanetState, rules: ChainRules) -> Work
     return _posed(Action.RAID, fleet.id, planet.raid_anchor, planet.shield, planet.id)
 
 
-def _posed(action: Action, object_id: str, anchor: int, difficulty_range: int, target_id: str | None = None) -> Work:
+def charter_work(answer: query_pb2.QueryGuildCharterResponse, founder_id: str, terms: CharterTerms) -> Work:
+    """The puzzle of founding a guild. Raises WorkPaused, BadChainAnswer.
+
+    The answer's own age and difficulty are passed over: they are those of a block that is past.
+    """
+    if answer.anchor == 0:
+        raise WorkPaused(f"the charter clock of chain {terms.chain_id} is not set; no guild can be founded by proof yet")
+    return _posed(
+        Action.CHARTER, founder_id, answer.anchor, answer.difficultyRange or DEFAULT_CHARTER_RANGE, charter=terms
+    )
+
+
+def _posed(
+    action: Action,
+    object_id: str,
+    anchor: int,
+    difficulty_range: int,
+    target_id: str | None = None,
+    charter: CharterTerms | None = None,
+) -> Work:
     try:
-        return Work(action, object_id, anchor, difficulty_range, target_id)
+        return Work(action, object_id, anchor, difficulty_range, target_id, charter)
     except InvalidInput as error:
         raise BadChainAnswer(f"the chain poses {action.value} {object_id} in a form that cannot be: {error}") from error
 

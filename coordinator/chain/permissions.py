@@ -25,6 +25,8 @@ PERMISSION_BITS: Final = {
     Action.REFINE: (1 << 22, "PermHashRefine"),
     Action.RAID: (1 << 23, "PermHashRaid"),
 }
+#: What founding a guild by charter needs of the signing address; nobody's object is touched, so nobody grants it.
+PLAY: Final = (1, "PermPlay")
 #: What the chain answers for an address that belongs to nobody.
 NOBODY: Final = "1-0"
 
@@ -39,7 +41,7 @@ def signer_player(answer: query_pb2.QueryAddressResponse, address: str, action: 
         raise BadChainAnswer(str(error)) from error
     if answer.address != address:
         raise BadChainAnswer(f"asked for address {address}, the chain answered with {answer.address[:80]!a}")
-    bit, name = PERMISSION_BITS[action]
+    bit, name = PERMISSION_BITS.get(action, PLAY)
     if not answer.permissions & bit:
         raise KeyProblem(
             f"the address {address} of player {player} lacks {name} ({bit}) for {action.value}; "

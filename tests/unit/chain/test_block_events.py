@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.chain.block_events import permissions_on, touched_in_event, touched_in_results
+from coordinator.chain.block_events import CHARTER, permissions_on, touched_in_event, touched_in_results
 
 HEIGHT = 1310001
 
@@ -191,3 +191,26 @@ def test_more_than_can_be_read_quickly_means_that_anything_may_have_changed() ->
 
 def test_the_permissions_of_an_object_are_told_apart_from_the_object() -> None:
     assert permissions_on("1-7") == "1-7@"
+
+
+FOUNDED = event("EventGuild", "guild", {"id": "0-4", "owner": "1-9", "primaryReactorId": "3-1"})
+SOLVED = event(
+    "EventHashSuccess", "eventHashSuccessDetail", {"category": "guild_charter", "objectId": "0-4", "planetId": ""}
+)
+
+
+@pytest.mark.parametrize("founding", [FOUNDED, SOLVED], ids=["EventGuild", "EventHashSuccess"])
+def test_a_guild_that_is_founded_touches_the_puzzle_of_all_charters(founding: dict[str, Any]) -> None:
+    touched = touched_in_results(results(txs=[transaction(founding)]), HEIGHT)
+    assert touched is not None
+    assert {CHARTER, "0-4"} <= touched
+    mapped = {f"{founding['type']}.{each['key']}": [each["value"]] for each in founding["attributes"]}
+    assert CHARTER in (touched_in_event(message(mapped=mapped)) or ())
+
+
+def test_other_proofs_and_members_of_guilds_do_not_touch_the_charter() -> None:
+    solved = event("EventHashSuccess", "eventHashSuccessDetail", {"category": "build", "objectId": "5-4"})
+    player = event("EventPlayer", "player", {"id": "1-7", "guildId": "0-4"})
+    touched = touched_in_results(results(txs=[transaction(solved, player)]), HEIGHT)
+    assert touched is not None
+    assert CHARTER not in touched
