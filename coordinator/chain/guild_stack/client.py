@@ -226,7 +226,7 @@ class GuildStackClient:
         """
         check_object_id(object_id, action.object_type, "entity_id")
         if action not in LISTED:
-            return await self._transactions(f"the work of a {action.value}").read_work(action, object_id)
+            raise InvalidInput("a charter's puzzle names its solver; read_charter reads it")
         told = await self.database.one(
             queries.OBJECT_WORK, {"object": object_id, "player": None}, f"{action.value} {object_id}"
         )

@@ -18,7 +18,7 @@ from coordinator.chain import object_state
 from coordinator.chain.block_events import permissions_on
 from coordinator.chain.client import WorkReading
 from coordinator.chain.object_state import FleetState, PlanetState, StructState, StructStatus, TypeRanges
-from coordinator.chain.versions import ChainRules
+from coordinator.chain.versions import RULES_BEFORE_CHARTER, RULES_WITH_CHARTER
 from hashfleet.action import FLEET_TYPE, PLANET_TYPE, PLAYER_TYPE, Action, Work, check_object_id
 from hashfleet.errors import BadChainAnswer, ChainError, ChainUnavailable, InvalidInput, WorkGone, WorkPaused
 
@@ -124,7 +124,7 @@ class Tables:
         of_planet = anchor != 0
         if not of_planet:
             anchor = self._struct_attribute(on_struct, struct_id)
-        rules = ChainRules(planet_clocks=of_planet, raid_stops_ore=of_planet, raid_needs_active_planet=False)
+        rules = RULES_WITH_CHARTER if of_planet else RULES_BEFORE_CHARTER
         work = object_state.ore_work(action, struct, ranges, planet, ore, anchor, rules)
         return work, f"{planet_id}/{action.value}" if of_planet else "", struct.owner
 
@@ -135,8 +135,7 @@ class Tables:
         if planet.owner:
             depends_on.add(planet.owner)
         # A complete planet is raided no more from v0.22 on; before, it may be. Which version it is, no table tells.
-        rules = ChainRules(planet_clocks=False, raid_stops_ore=False, raid_needs_active_planet=False)
-        return object_state.raid_work(fleet, planet, rules), "", fleet.owner
+        return object_state.raid_work(fleet, planet, RULES_WITH_CHARTER), "", fleet.owner
 
     def _check_view(self, work: Work, owner: str) -> None:
         """Raise ChainUnavailable unless the view lists this very puzzle."""
