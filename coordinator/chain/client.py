@@ -95,10 +95,19 @@ class ChainClient(Protocol):
         ...
 
     async def read_work(self, action: Action, object_id: str) -> WorkReading:
-        """The puzzle of this object as committed. Raises WorkGone, WorkPaused, BadChainAnswer, ChainUnavailable.
+        """The puzzle of this object as committed. Raises WorkGone, WorkPaused, BadChainAnswer, ChainUnavailable, and
+        InvalidInput for a charter: `read_charter` reads that.
 
         The target of a raid is where the fleet stands. A missing field is never a default: BadChainAnswer. WorkGone
         and WorkPaused carry in `depends_on` what had been read until then, so that a pause can be watched.
+        """
+        ...
+
+    async def read_charter(self, founder_id: str, solver_id: str) -> WorkReading:
+        """The puzzle of founding a guild for this player, solved under a key of that one. Raises as `read_work` does.
+
+        WorkGone on a chain that founds no guilds by proof (before v0.21). It is one puzzle for everybody: each guild
+        that is founded voids it and touches `block_events.CHARTER`.
         """
         ...
 
@@ -114,7 +123,7 @@ class ChainClient(Protocol):
         """The right of an address to complete this work.
 
         Raises KeyProblem if the address is not registered or lacks the permission bit of this action, WorkGone if
-        the object does not exist.
+        the object does not exist. Any player may solve a charter; its object is taken for the owner.
         """
         ...
 

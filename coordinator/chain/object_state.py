@@ -358,7 +358,7 @@ def charter_work(answer: query_pb2.QueryGuildCharterResponse, founder_id: str, t
     The answer's own age and difficulty are passed over: they are those of a block that is past.
     """
     if answer.anchor == 0:
-        raise WorkPaused(f"the charter clock of chain {terms.chain_id} is not set; no guild can be founded by proof yet")
+        raise WorkPaused(f"the charter clock of chain {terms.chain_id} is not set; no proof founds a guild yet")
     return _posed(
         Action.CHARTER, founder_id, answer.anchor, answer.difficultyRange or DEFAULT_CHARTER_RANGE, charter=terms
     )

@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, NoReturn, TypeVar
 
 from coordinator.chain import object_state, queries
-from coordinator.chain.block_events import permissions_on
+from coordinator.chain.block_events import CHARTER, permissions_on
 from coordinator.chain.block_feed import BlockFeed
 from coordinator.chain.client import Account, Block, SigningRight, TxAnswer, WorkReading
 from coordinator.chain.grpc_transport import GrpcTransport
@@ -28,7 +28,7 @@ from coordinator.chain.permissions import check_delegation, permission_id, signe
 from coordinator.chain.rights import KnownRights
 from coordinator.chain.transport import AlreadyKnown, Answer, HeightWitness, NotServed, Query, Request, Transport
 from coordinator.chain.versions import ChainRules
-from hashfleet.action import MAX_HEIGHT, PLAYER_TYPE, Action, Work, check_object_id
+from hashfleet.action import MAX_HEIGHT, PLAYER_TYPE, Action, CharterTerms, Work, check_object_id
 from hashfleet.errors import (
     BadChainAnswer,
     ChainUnavailable,
@@ -73,6 +73,8 @@ _CLOCK_NAMES: Final = {
     Action.REFINE: ("blockStartOreRefine", "planetBlockStartOreRefine"),
 }
 _SHIELD_NAME: Final = "planetaryShield"
+#: Any guild that is founded by a proof resets it, for everybody.
+_CHARTER_CLOCK: Final = "CHARTER"
 
 _T = TypeVar("_T")
 
@@ -223,6 +225,8 @@ class StructsdClient:
         Raises InvalidInput for an id that cannot be one, WorkGone, WorkPaused, BadChainAnswer, ChainUnavailable.
         """
         check_object_id(object_id, action.object_type, "entity_id")
+        if action is Action.CHARTER:
+            raise InvalidInput("a charter's puzzle names its solver; read_charter reads it")
         read = self._read_raid if action is Action.RAID else self._read_struct_work
 
         async def read_noting_owner(reading: _Reading) -> WorkReading:
@@ -237,6 +241,41 @@ class StructsdClient:
             # The node may come back with another version.
             self._facts.forget()
             raise
+
+    async def read_charter(self, founder_id: str, solver_id: str) -> WorkReading:
+        """The puzzle of founding a guild; what of it is the founder's and the solver's is told by their ids alone.
+
+        Raises InvalidInput for an id that cannot be one, WorkGone if the chain founds no guilds by proof or has no
+        such founder, WorkPaused, BadChainAnswer, ChainUnavailable.
+        """
+        check_object_id(founder_id, PLAYER_TYPE, "entity_id")
+        check_object_id(solver_id, PLAYER_TYPE, "the solver")
+        try:
+            return await self._at_one_height(
+                lambda reading: self._read_charter(founder_id, solver_id, reading), f"the charter of {founder_id}"
+            )
+        except ChainUnavailable:
+            self._facts.forget()
+            raise
+
+    async def _read_charter(self, founder_id: str, solver_id: str, reading: _Reading) -> WorkReading:
+        reading.depends_on.add(CHARTER)
+        if await self._find_player(founder_id, reading) is None:
+            await self._raise_gone(f"player {founder_id}")
+        version, rules = await self._rules_for(reading)
+        if not rules.charter:
+            raise WorkGone(
+                f"the chain {self.chain_id} runs version {version[:40]!a}, which founds no guild by proof of work; "
+                "that takes v0.21 or newer"
+            )
+        answer = await self._ask(queries.GUILD_CHARTER, query_pb2.QueryGuildCharter(), "the guild charter", reading)
+        try:
+            terms = CharterTerms(self.chain_id, solver_id)
+        except InvalidInput as error:
+            raise BadChainAnswer(f"no charter can name this chain: {error}") from error
+        return WorkReading(
+            object_state.charter_work(answer, founder_id, terms), frozenset(reading.depends_on), _CHARTER_CLOCK
+        )
 
     async def _read_struct_work(self, action: Action, struct_id: str, reading: _Reading) -> WorkReading:
         reading.depends_on.add(struct_id)
@@ -389,6 +428,8 @@ class StructsdClient:
         object of the same owner holds until a block touches it (`rights`).
         """
         check_object_id(object_id, action.object_type, "entity_id")
+        if action is Action.CHARTER:
+            return SigningRight(await self._registered_player(address, action), object_id)
         era = self._rights.era
         owner = self._rights.take_owner(action, object_id, self._now()) or await self._owner(action, object_id)
         player = self._rights.holder(address, owner, action, self._now())
@@ -399,12 +440,7 @@ class StructsdClient:
 
     async def _check_right(self, address: str, owner: str, action: Action) -> str:
         """The player of the address, if the address may do this for the owner. Raises KeyProblem."""
-        answer = await self._ask(
-            queries.ADDRESS,
-            query_pb2.QueryGetAddressRequest(address=address),
-            f"address {address}",
-        )
-        signer = signer_player(answer, address, action)
+        signer = await self._registered_player(address, action)
         if owner == signer:
             return signer
         asked = permission_id(owner, signer)
@@ -415,6 +451,11 @@ class StructsdClient:
         )
         check_delegation(record, owner, signer, action)
         return signer
+
+    async def _registered_player(self, address: str, action: Action) -> str:
+        """The player of the address, if the address itself may do this. Raises KeyProblem."""
+        asked = query_pb2.QueryGetAddressRequest(address=address)
+        return signer_player(await self._ask(queries.ADDRESS, asked, f"address {address}"), address, action)
 
     async def _owner(self, action: Action, object_id: str) -> str:
         """The player whose permissions decide about this object. Raises WorkGone if it does not exist."""
