@@ -11,14 +11,21 @@ from typing import Final
 from coordinator.chain.permissions import NOBODY, PERMISSION_BITS, permission_id
 from coordinator.chain.queries import ADDRESS, PERMISSION
 from coordinator.chain.transport import Transport
-from hashfleet.action import PLAYER_TYPE, check_object_id
+from hashfleet.action import PLAYER_TYPE, Action, check_object_id
 from hashfleet.errors import BadChainAnswer, InvalidInput
 from hashfleet.rpc.structs.structs import query_pb2
 
 #: PermPlay: what every message of a player needs.
 PLAY: Final = 1
 REACTOR_GUILD_CREATE: Final = 1 << 19
-HASH_BITS: Final = sum(bit for bit, _ in PERMISSION_BITS.values())
+#: The actions that are done for others; each has its bit.
+_HASHED: Final = {
+    Action.BUILD: "complete builds",
+    Action.MINE: "complete mining",
+    Action.REFINE: "complete refining",
+    Action.RAID: "complete raids",
+}
+HASH_BITS: Final = sum(PERMISSION_BITS[action][0] for action in _HASHED)
 #: All that a key needs to hash for others, and nothing more.
 HASH_DELEGATE: Final = HASH_BITS | PLAY
 ALL: Final = (1 << 25) - 1
@@ -26,12 +33,12 @@ ALL: Final = (1 << 25) - 1
 _NAMES: Final = {
     PLAY: "PermPlay",
     REACTOR_GUILD_CREATE: "PermReactorGuildCreate",
-    **dict(PERMISSION_BITS.values()),
+    **dict(PERMISSION_BITS[action] for action in _HASHED),
 }
 _WORDS: Final = {
     PLAY: "play",
     REACTOR_GUILD_CREATE: "create guilds at reactors",
-    **{bit: f"complete {action.value}s" for action, (bit, _) in PERMISSION_BITS.items()},
+    **{PERMISSION_BITS[action][0]: text for action, text in _HASHED.items()},
 }
 
 
