@@ -9,6 +9,7 @@ import pytest
 
 from coordinator.chain.client import Block, WorkReading
 from coordinator.core.events import BlockCommitted, Event, WorkNotRead, WorkRead
+from coordinator.core.state import Outbox
 from hashfleet.action import Action
 from hashfleet.errors import WorkPaused
 from hashfleet.job_request import JobRequest
@@ -20,13 +21,14 @@ from .conftest import KEY, START, WORKS, Coordinator
 async def heard(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Queue[Event]]:
     """Every event from outside that the core is handed, in order."""
     events: asyncio.Queue[Event] = asyncio.Queue()
-    apply = coordinator.service.apply
+    machine = coordinator.service._machine
+    handle = machine.handle
 
-    async def noted(event: Event, *more: object) -> object:
+    def noted(event: Event) -> Outbox:
         events.put_nowait(event)
-        return await apply(event, *more)  # type: ignore[arg-type]
+        return handle(event)
 
-    monkeypatch.setattr(coordinator.service, "apply", noted)
+    monkeypatch.setattr(machine, "handle", noted)
     yield events
 
 
