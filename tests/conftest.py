@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import psycopg
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,12 +52,78 @@ def cxx_compiler() -> str | None:
     return shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 
+def postgres_binaries() -> Path | None:
+    """Folder of a PostgreSQL server's programs: the one on the PATH, else the newest that Debian keeps beside it."""
+    found = shutil.which("postgres")
+    folders = [Path(found).resolve().parent] if found else []
+    folders += sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: [int(n) for n in re.findall("[0-9]+", str(one))]
+    )[::-1]
+    return next((one for one in folders if (one / "initdb").exists() and (one / "pg_ctl").exists()), None)
+
+
+class PostgresServer:
+    """A server of our own on a Unix socket, without a network, whose data nobody keeps."""
+
+    def __init__(self, binaries: Path) -> None:
+        self._binaries = binaries
+        # Short, because a socket's path may have 107 characters; open to the user whom the server runs as.
+        self._folder = Path(tempfile.mkdtemp(prefix="hashfleet-pg-"))
+        # PostgreSQL refuses to run as root.
+        self._as: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            self._as = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+            shutil.chown(self._folder, "nobody", "nogroup")
+        self._numbers = itertools.count(1)
+        data = str(self._folder / "data")
+        self._run("initdb", "-D", data, "-U", "hashfleet", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+        settings = f"-c listen_addresses= -c unix_socket_directories={self._folder} -c fsync=off -c max_connections=60"
+        self._run("pg_ctl", "-D", data, "-w", "-t", "60", "-l", str(self._folder / "log"), "-o", settings, "start")
+
+    def url(self, database: str, user: str = "hashfleet") -> str:
+        return f"postgresql://{user}@/{database}?host={quote(str(self._folder), safe='')}"
+
+    def create(self, template: str = "template0") -> str:
+        """A new database as a copy of a template; its name."""
+        name = f"test_{next(self._numbers)}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+        return name
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", str(self._folder / "data"), "-m", "immediate", "stop")
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        # Output to a file: a server that is started inherits it, and a pipe would be waited for.
+        with tempfile.TemporaryFile() as said:
+            command = [str(self._binaries / program), *arguments]
+            ended = subprocess.run(
+                command, stdout=said, stderr=said, stdin=subprocess.DEVNULL, cwd=self._folder, timeout=90, **self._as
+            )
+            if ended.returncode != 0:
+                said.seek(0)
+                raise RuntimeError(f"{program} failed: {said.read().decode(errors='replace')}")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for this run; skips where there is none."""
+    binaries = postgres_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server here: install one (Debian: postgresql), or put its programs on the PATH")
+    server = PostgresServer(binaries)
+    yield server
+    server.stop()
+
+
 def pytest_report_header() -> list[str]:
     """Say at the top of every run whether the GPU kernels are tested, and on what."""
     platforms = ", ".join(opencl_cpu_platforms())
     return [
         f"OpenCL kernels: {platforms or 'NOT TESTED, no OpenCL CPU platform here'}",
         f"CUDA kernel on the host: {cxx_compiler() or 'NOT TESTED, no C++ compiler here'}",
+        f"Guild stack: {postgres_binaries() or 'NOT TESTED, no PostgreSQL server here'}",
     ]
 
 
@@ -61,3 +134,5 @@ def pytest_sessionstart() -> None:
             pytest.exit("prerequisites are required, but there is no OpenCL CPU platform", returncode=1)
         if not cxx_compiler():
             pytest.exit("prerequisites are required, but there is no C++ compiler", returncode=1)
+        if not postgres_binaries():
+            pytest.exit("prerequisites are required, but there is no PostgreSQL server", returncode=1)

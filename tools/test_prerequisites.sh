@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What the tests need beyond Python packages, so that both GPU engines are tested on machines without a GPU: an OpenCL
-# CPU platform runs the OpenCL kernels, and a C++ compiler runs the CUDA kernel's arithmetic on the host.
+# CPU platform runs the OpenCL kernels, and a C++ compiler runs the CUDA kernel's arithmetic on the host. A PostgreSQL
+# server plays a guild stack's database.
 #   $1  python of the virtual environment
 #   $2  "require": install what is missing, and fail if that cannot be done; "skip": say what is not tested and go on
 set -euo pipefail
@@ -39,6 +40,15 @@ cxx_compiler() {
     return 1
 }
 
+postgres_server() {
+    local folder
+    for folder in "$(dirname "$(command -v postgres || echo /none)")" /usr/lib/postgresql/*/bin; do
+        [[ -x $folder/postgres && -x $folder/initdb && -x $folder/pg_ctl ]] && return
+    done
+    echo "no postgres on the PATH and none in /usr/lib/postgresql" >"$said"
+    return 1
+}
+
 #   $1  the check  $2  what is missing, in words  $3  Debian package  $4  what is then not tested
 provide() {
     "$1" && return
@@ -61,3 +71,4 @@ SAY
 
 provide opencl_platform "an OpenCL CPU platform" pocl-opencl-icd "the OpenCL engine is"
 provide cxx_compiler "a C++ compiler" g++ "the CUDA kernel's arithmetic is"
+provide postgres_server "a PostgreSQL server" postgresql "the guild stack is"
