@@ -59,8 +59,8 @@ def command(
 ) -> None:
     """Run an embedded chain for trying things out.
 
-    It speaks structsd's own gRPC and REST and CometBFT's RPC. The demo's player is signed for with the public test mnemonic
-    ("abandon" eleven times, then "about"): never fund that key. Stops on SIGTERM or Ctrl-C.
+    It speaks structsd's own gRPC and REST and CometBFT's RPC. The demo's player is signed for with the public test
+    mnemonic ("abandon" eleven times, then "about"): never fund that key. Stops on SIGTERM or Ctrl-C.
     """
     rest_host, rest_port = _host_and_port(rest) if rest else (None, None)
     devnet = Devnet(

@@ -176,6 +176,19 @@ def world(owner: Wallet) -> World:
 
 
 @pytest.fixture
+def world_of(owner: Wallet) -> Callable[[str], World]:
+    """The same world as a release has it."""
+
+    def make(version: str, **settings: Any) -> World:
+        state, height = genesis(load("empty"), START, version)
+        made = World(Chain(CHAIN_ID, state, height, **settings), owner)
+        made.stage(lambda stage: stage.add_player("1-11", owner.address, account_number=17, ore=2))
+        return made
+
+    return make
+
+
+@pytest.fixture
 async def served(owner: Wallet) -> AsyncIterator[World]:
     """The same world behind both servers, on free ports, with blocks made by hand."""
     async with Devnet(start_height=START) as node:
