@@ -92,12 +92,14 @@ class Process:
     arguments: list[str]
     log: Path
     announces: bool = True
+    #: The HASHFLEET_ variables that it is started with; none of this process's reach it.
+    environment: dict[str, str] = field(default_factory=lambda: {"HASHFLEET_MNEMONIC": MNEMONIC})
     process: asyncio.subprocess.Process | None = None
     announced: dict[str, Any] = field(default_factory=dict)
 
     async def start(self) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("HASHFLEET_")}
-        environment["HASHFLEET_MNEMONIC"] = MNEMONIC
+        environment |= self.environment
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *HASHFLEET,
