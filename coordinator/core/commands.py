@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from coordinator.core.lease import Lease
 from hashfleet.action import Work
+from hashfleet.charter import Founding
 from hashfleet.job_request import JobRequest
 from hashfleet.proof import Proof
 
@@ -74,6 +75,8 @@ class SubmitProof:
     signer: str | None = None
     #: Name of the clock that its success resets, where several works share one; else empty, or not known yet.
     clock: str = ""
+    #: How the guild of a charter is founded; None for everything else.
+    founding: Founding | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,10 @@ def submission(job: Job, clock: str = "") -> SubmitProof:
     """The command that hands a submitting job's proof to the lane."""
     assert job.work is not None
     assert job.found is not None
-    return SubmitProof(job.job_id, job.work, job.found.proof, job.request.priority, job.signer, clock)
+    request = job.request
+    return SubmitProof(
+        job.job_id, job.work, job.found.proof, request.priority, job.signer, clock, founding=request.founding
+    )
 
 
 def may_be_submitted(state: State, entry: Entry, zeros: int) -> bool:

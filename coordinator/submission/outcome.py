@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from coordinator.core.events import (
     Event,
+    SignerChanged,
     SubmissionGaveUp,
     SubmissionPaused,
     SubmissionStale,
@@ -15,6 +16,7 @@ from coordinator.core.events import (
 )
 from coordinator.core.job import Transaction
 from hashfleet.action import Action, Work
+from hashfleet.charter import Founding
 from hashfleet.proof import Proof
 
 #: What at most one live transaction may be for: (object id, action, anchor).
@@ -36,6 +38,12 @@ class Submission:
     proof: Proof
     #: Smaller goes first.
     priority: int
+    #: Address of the key that was chosen for it; None where that is not known.
+    signer: str | None = None
+    #: Name of the clock that its success resets, where several works share one; else empty, or not known.
+    clock: str = ""
+    #: How the guild of a charter is founded; None for everything else, and where that is not known.
+    founding: Founding | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,8 @@ class Rejected:
 
     job_id: str
     transaction: Transaction
+    #: Why, in one sentence.
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,15 @@ class GaveUp:
     reason: str
 
 
-Outcome = Signed | Broadcast | Rejected | Included | Stale | Paused | GaveUp
+@dataclass(frozen=True, slots=True)
+class Reassigned:
+    """The key that was chosen for the job may not sign for it any more; another one does."""
+
+    job_id: str
+    signer: str
+
+
+Outcome = Signed | Broadcast | Rejected | Included | Stale | Paused | GaveUp | Reassigned
 
 
 def outcome_event(outcome: Outcome, now: float) -> Event:
@@ -105,7 +123,8 @@ def outcome_event(outcome: Outcome, now: float) -> Event:
             return TransactionSigned(now, outcome.job_id, outcome.transaction)
         case Broadcast() | Rejected():
             # For the core both are news about the job's transaction; which, its state says.
-            return TransactionBroadcast(now, outcome.job_id, outcome.transaction)
+            reason = outcome.reason or None if isinstance(outcome, Rejected) else None
+            return TransactionBroadcast(now, outcome.job_id, outcome.transaction, reason)
         case Included():
             return TransactionIncluded(now, outcome.job_id, outcome.transaction)
         case Stale():
@@ -114,3 +133,5 @@ def outcome_event(outcome: Outcome, now: float) -> Event:
             return SubmissionPaused(now, outcome.job_id, outcome.reason)
         case GaveUp():
             return SubmissionGaveUp(now, outcome.job_id, outcome.reason)
+        case Reassigned():
+            return SignerChanged(now, outcome.job_id, outcome.signer)

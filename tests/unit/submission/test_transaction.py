@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from coordinator.submission import keys
-from coordinator.submission.transaction import sign_completion, sign_message, transaction_hash
-from hashfleet.action import Action, Work
+from coordinator.submission.founding import parse_gas_price
+from coordinator.submission.transaction import sign_completion, transaction_hash
+from hashfleet.action import Action, CharterTerms, Work
+from hashfleet.charter import Founding
 from hashfleet.errors import InvalidInput
 from hashfleet.proof import Proof, verify
 from hashfleet.rpc.cosmos.tx.v1beta1.tx_pb2 import AuthInfo, SignDoc, TxBody, TxRaw
-from hashfleet.rpc.structs.structs.tx_pb2 import MsgGuildCreate
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors.json").read_text())["tx"]
 KEY = keys.from_hex(VECTORS["key"]["private_key_hex"])
@@ -27,6 +28,7 @@ WORKS = {
     "/structs.structs.MsgStructOreRefineryComplete": Work(Action.REFINE, "5-26", 1300002, 28000),
     "/structs.structs.MsgPlanetRaidComplete": Work(Action.RAID, "9-3", 1310002, 25, "2-12"),
 }
+GUILD_CREATE = "/structs.structs.MsgGuildCreate"
 BY_TYPE = {vector["type_url"]: vector for vector in VECTORS["vectors"]}
 
 
@@ -50,25 +52,31 @@ def test_a_signed_completion_equals_the_worked_one_byte_for_byte(type_url: str) 
     assert [signature.hex() for signature in raw.signatures] == [vector["signature_hex"]]
 
 
-def test_a_priced_message_with_a_fee_equals_the_worked_one_byte_for_byte() -> None:
-    vector = BY_TYPE["/structs.structs.MsgGuildCreate"]
-    values = {field["number"]: field["value"] for field in vector["fields"]}
-    message = MsgGuildCreate(
-        creator=values[1],
-        reactorId=values[2],
-        endpoint=values[3],
-        entrySubstationId=values[4],
-        proof=values[5],
-        nonce=values[6],
-    )
-    fee = [(denom, int(amount)) for denom, amount in vector["fee_coins"]]
-    signed = sign_message(message, KEY, fee=fee, **arguments(vector))
+def test_a_charter_that_pays_a_fee_equals_the_worked_one_byte_for_byte() -> None:
+    vector = BY_TYPE[GUILD_CREATE]
+    fields = {field["number"]: field["value"] for field in vector["fields"]}
+    work = Work(Action.CHARTER, "1-6", 2283002, 2_500_000, charter=CharterTerms("structstestnet-111", "1-6"))
+    proof = verify(work.prefix, fields[6])
+    assert proof.hash == fields[5]
+    founding = Founding(fields[2], fields[3], fields[4])
+    price = parse_gas_price("0.01ualpha", vector["gas_limit"])
+    assert price.fee == tuple((denom, int(amount)) for denom, amount in vector["fee_coins"])
+    signed = sign_completion(work, proof, KEY, founding=founding, gas_price=price, **arguments(vector))
     assert signed.tx_bytes == base64.b64decode(vector["tx_bytes_base64"])
     assert signed.tx_hash == vector["tx_hash"]
+    raw = TxRaw.FromString(signed.tx_bytes)
+    assert raw.auth_info_bytes.hex() == vector["auth_info_bytes_hex"]
+    doc = SignDoc(
+        body_bytes=raw.body_bytes,
+        auth_info_bytes=raw.auth_info_bytes,
+        chain_id=vector["chain_id"],
+        account_number=vector["account_number"],
+    )
+    assert doc.SerializeToString(deterministic=True).hex() == vector["sign_doc_hex"]
 
 
 def test_every_worked_transaction_is_compared() -> None:
-    assert set(WORKS) | {"/structs.structs.MsgGuildCreate"} == set(BY_TYPE)
+    assert set(WORKS) | {GUILD_CREATE} == set(BY_TYPE)
 
 
 WORK = WORKS["/structs.structs.MsgStructBuildComplete"]
