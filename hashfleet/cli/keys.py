@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,7 +22,7 @@ from coordinator.submission.keys_sealed import Cost
 from coordinator.submission.keys_secret import Secret, protect_process
 from hashfleet.action import PLAYER_TYPE, check_object_id
 from hashfleet.cli.job_view import open_console
-from hashfleet.cli.passphrase import ask_new_passphrase, ask_secret
+from hashfleet.cli.passphrase import ask_new_passphrase, ask_passphrase, ask_secret
 from hashfleet.errors import InvalidInput, KeyProblem
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ CHAIN_SECONDS: Final = 5.0
 #: Shorter than a key in hex, so that none is ever taken for a name.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", re.ASCII)
 _SUFFIX: Final = ".json"
+#: Permission bits of a delegate that hashes: play, and completing builds, mining, refining and raids.
+HASH_DELEGATE: Final = 15728641
 _KEPT: Final = {"file": "encrypted file", "keyring": "OS keyring", "clear": "file in clear"}
 
 
@@ -247,6 +251,39 @@ def show(
                 click.echo(f"  {line}")
 
 
+@command.command("register")
+@_name
+@click.option("--player", required=True, help="Player whose address the key shall be, such as 1-11.")
+@click.option(
+    "--permissions",
+    type=click.IntRange(1, 2**25 - 1),
+    default=HASH_DELEGATE,
+    show_default=True,
+    help="Bits that the address gets; the default may complete proofs and nothing else.",
+)
+@_passphrase_file
+@_folder
+@_json
+def register(
+    name: str, player: str, permissions: int, passphrase_file: Path | None, folder: Path, as_json: bool
+) -> None:
+    """Print the command with which a player registers this key; nothing is sent.
+
+    The chain wants a signature of the new key: the player's own key, which sends the command, stays where it is.
+    """
+    check_object_id(player, PLAYER_TYPE, "--player")
+    path = folder / f"{name}{_SUFFIX}"
+    key = keys.from_file(path, passphrase=_asking(passphrase_file))
+    proof = key.sign(hashlib.sha256(f"PLAYER{player}ADDRESS{key.address}".encode("ascii")).digest()).hex()
+    words = ["structsd", "tx", "structs", "address-register", player, key.address, key.public_key.hex(), proof]
+    line = shlex.join([*words, str(permissions)])
+    if as_json:
+        told = {"player": player, "address": key.address, "public_key": key.public_key.hex(), "signature": proof}
+        click.echo(json.dumps(told | {"permissions": permissions, "command": line}))
+    else:
+        click.echo(f"{line} --from KEY_OF_{player}")
+
+
 @command.command("remove")
 @_name
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -312,6 +349,14 @@ def _keep(secret: Secret[bytes], path: Path, in_keyring: bool, passphrase_file: 
         file = keys.sealed(secret, passphrase, cost)
         write_private(path, file.text())
     return Identity(file.address, file.public_key, file.kept_in)
+
+
+def _asking(passphrase_file: Path | None) -> keys.AskPassphrase:
+    """Where the passphrase of a key that is there comes from: the file, the environment, or the terminal."""
+    if passphrase_file is not None:
+        return lambda _: keys.passphrase_of(passphrase_file.expanduser())
+    given = keys.passphrase_in(os.environ)
+    return ask_passphrase if given is None else lambda _: given
 
 
 def _read_folder(folder: Path) -> tuple[list[tuple[Path, Identity]], list[str]]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import io
 import json
 import stat
@@ -17,8 +18,11 @@ from typing import Any
 import grpc
 import keyring
 import pytest
+from coincurve import PublicKey
+from coincurve.ecdsa import cdata_to_der, deserialize_compact
 from keyring.backend import KeyringBackend
 
+from coordinator.chain import key_rights
 from coordinator.submission import keys
 from hashfleet.cli import keys as keys_command
 from hashfleet.cli.main import main
@@ -238,6 +242,35 @@ def test_show_tells_addresses_without_a_passphrase(make: Run, run: Run, tmp_path
         (keys.from_hex(HEX).address, "clear"),
     ]
     assert run("show", "none")[0] == 1
+
+
+def test_registering_prints_the_command_with_the_proof_that_the_chain_wants(
+    make: Run, run: Run, passphrase_file: str
+) -> None:
+    make("import", "fleet", typed=MNEMONIC)
+    status, out, _ = run("register", "fleet", "--player", "1-7", "--passphrase-file", passphrase_file, "--json")
+    told = json.loads(out)
+    assert status == 0
+    assert told["command"].split()[3:] == [
+        "address-register",
+        "1-7",
+        ADDRESS,
+        told["public_key"],
+        told["signature"],
+        "15728641",
+    ]
+    compact = bytes.fromhex(told["signature"])
+    digest = hashlib.sha256(f"PLAYER1-7ADDRESS{ADDRESS}".encode()).digest()
+    assert PublicKey(bytes.fromhex(told["public_key"])).verify(
+        cdata_to_der(deserialize_compact(compact)), digest, hasher=None
+    )
+    assert out.count(told["signature"]) == 2
+    status, out, _ = run("register", "fleet", "--player", "1-7", "--passphrase-file", passphrase_file)
+    assert out.startswith(f"structsd tx structs address-register 1-7 {ADDRESS} ")
+
+
+def test_a_delegate_key_has_the_same_bits_everywhere() -> None:
+    assert keys_command.HASH_DELEGATE == key_rights.HASH_DELEGATE == 15728641
 
 
 def test_a_key_is_removed_only_with_a_yes(make: Run, run: Run, folder: Path) -> None:
