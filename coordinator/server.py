@@ -15,7 +15,7 @@ import uvicorn
 
 from coordinator.api.grpc_server import build_server
 from coordinator.api.http import build_app
-from coordinator.chain.structsd import StructsdClient
+from coordinator.chain.failover import FailoverClient
 from coordinator.service import Service
 from coordinator.store.prune import SECONDS_PER_DAY
 from coordinator.store.sql import open_store
@@ -42,11 +42,12 @@ class Settings:
     grpc_listen: str
     http_listen: str
     database: Path
-    #: The node's gRPC HOST:PORT.
-    chain_grpc: str
-    #: The node's CometBFT RPC URL; None polls heights over gRPC.
-    chain_rpc: str | None
-    #: The node must serve this chain; None takes whatever it serves.
+    #: Nodes of the chain, preferred ones first: HOST:PORT of their gRPC, URLs of their REST; one is enough.
+    chain_grpc: tuple[str, ...]
+    chain_rest: tuple[str, ...]
+    #: URLs of CometBFT RPCs; without any heights are polled.
+    chain_rpc: tuple[str, ...]
+    #: The nodes must serve this chain; None takes what the first one serves.
     chain_id: str | None
     #: Host names beside the local ones under which /mcp may be reached.
     allowed_hosts: tuple[str, ...] = ()
@@ -78,7 +79,7 @@ async def serve(settings: Settings, key: SigningKey, ready: Callable[[Addresses]
     async with contextlib.AsyncExitStack() as stack:
         store = await open_store(settings.database)
         stack.push_async_callback(store.close)
-        chain = StructsdClient(settings.chain_grpc, settings.chain_rpc, settings.chain_id)
+        chain = FailoverClient.of(settings.chain_grpc, settings.chain_rest, settings.chain_rpc, settings.chain_id)
         stack.push_async_callback(chain.close)
         service = Service(chain, store, key, keep_seconds=settings.keep_days * SECONDS_PER_DAY or None)
         grpc_server = await build_server(service)

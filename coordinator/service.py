@@ -20,7 +20,9 @@ from typing import TypeVar
 
 from coordinator.autopilot import Autopilot
 from coordinator.chain.block_events import permissions_on
-from coordinator.chain.client import Block, ChainClient
+from coordinator.chain.client import Block, ChainClient, TellsEndpoints
+from coordinator.chain.endpoint_choice import EndpointStatus
+from coordinator.chain.height_estimate import estimated_height
 from coordinator.core.commands import (
     CancelLease,
     Command,
@@ -117,6 +119,9 @@ class FleetView:
     block_interval: float
     connected: bool
     signer_address: str
+    #: Where the chain has probably come by now; for display only.
+    estimated_height: int = 0
+    endpoints: tuple[EndpointStatus, ...] = ()
 
 
 class Service:
@@ -483,7 +488,16 @@ class Service:
             block_interval=state.block_seconds if state.block_seconds_measured else 0.0,
             connected=self._connected,
             signer_address=self._key.address,
+            estimated_height=self._estimated_height(),
+            endpoints=tuple(self._chain.endpoints()) if isinstance(self._chain, TellsEndpoints) else (),
         )
+
+    def _estimated_height(self) -> int:
+        state = self._machine.state
+        if state.head is None:
+            return 0
+        pace = state.block_seconds if state.block_seconds_measured else 0.0
+        return estimated_height(state.head.height, state.head.seen_at, pace, self._clock())
 
     def _view(self, job: Job) -> JobView:
         return view_job(self._machine.state, job)

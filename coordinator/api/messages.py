@@ -6,6 +6,7 @@ import math
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from coordinator.chain.endpoint_choice import EndpointStatus
 from coordinator.core.commands import Rejection
 from coordinator.core.events import (
     HitReported,
@@ -175,8 +176,21 @@ def fleet_message(view: FleetView) -> fleet_service_pb2.GetFleetStatusResponse:
             block_interval=view.block_interval,
             connected=view.connected,
             signer_address=view.signer_address,
+            estimated_height=view.estimated_height,
+            endpoints=[_endpoint_message(endpoint) for endpoint in view.endpoints],
         ),
         version=__version__,
+    )
+
+
+def _endpoint_message(endpoint: EndpointStatus) -> fleet_service_pb2.ChainEndpoint:
+    return fleet_service_pb2.ChainEndpoint(
+        name=endpoint.name,
+        state=fleet_service_pb2.ChainEndpointState.Value(f"CHAIN_ENDPOINT_STATE_{endpoint.state.name}"),
+        height=endpoint.height,
+        seconds=endpoint.seconds,
+        version=endpoint.version,
+        error=endpoint.error,
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from coordinator.chain.endpoint_choice import EndpointStatus
 from hashfleet.action import Action, Work
 
 
@@ -140,3 +141,12 @@ class ChainClient(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class TellsEndpoints(Protocol):
+    """A chain client over nodes whose health it knows."""
+
+    def endpoints(self) -> list[EndpointStatus]:
+        """Every endpoint as it stands now, in the order of the configuration."""
+        ...

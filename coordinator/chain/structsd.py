@@ -26,7 +26,17 @@ from coordinator.chain.grpc_transport import GrpcTransport
 from coordinator.chain.node_facts import NodeFacts
 from coordinator.chain.permissions import check_delegation, permission_id, signer_player
 from coordinator.chain.rights import KnownRights
-from coordinator.chain.transport import AlreadyKnown, Answer, HeightWitness, NotServed, Query, Request, Transport
+from coordinator.chain.transport import (
+    AlreadyKnown,
+    Answer,
+    HeightWitness,
+    Lagging,
+    NotServed,
+    OtherChain,
+    Query,
+    Request,
+    Transport,
+)
 from coordinator.chain.versions import ChainRules
 from hashfleet.action import MAX_HEIGHT, PLAYER_TYPE, Action, CharterTerms, Work, check_object_id
 from hashfleet.errors import (
@@ -140,6 +150,8 @@ class StructsdClient:
         self._opened = self._closed = False
         #: Height of the newest block that was passed on; nothing older is read after it.
         self._newest = 0
+        #: Highest height that the node told when it was asked for its height alone.
+        self._reached = 0
         self._facts = NodeFacts(self._transport, self._node_info)
         #: (node version, action) -> the spelling of the ore clock that was found to be right.
         self._clock_names: dict[tuple[str, Action], str] = {}
@@ -212,6 +224,10 @@ class StructsdClient:
                 self.block_passed(block)
                 yield block
 
+    def expect(self, chain_id: str) -> None:
+        """Take no other chain from now on; whatever the node said before is forgotten, so connect again."""
+        self._expected_chain_id, self._chain_id = chain_id, None
+
     def block_passed(self, block: Block) -> None:
         """This block was passed on to whoever reads because of it: nothing older is told from now on."""
         self._newest = max(self._newest, block.height)
@@ -237,9 +253,8 @@ class StructsdClient:
 
         try:
             return await self._at_one_height(read_noting_owner, object_id)
-        except ChainUnavailable:
-            # The node may come back with another version.
-            self._facts.forget()
+        except ChainUnavailable as error:
+            self._forget_facts(error)
             raise
 
     async def read_charter(self, founder_id: str, solver_id: str) -> WorkReading:
@@ -254,8 +269,8 @@ class StructsdClient:
             return await self._at_one_height(
                 lambda reading: self._read_charter(founder_id, solver_id, reading), f"the charter of {founder_id}"
             )
-        except ChainUnavailable:
-            self._facts.forget()
+        except ChainUnavailable as error:
+            self._forget_facts(error)
             raise
 
     async def _read_charter(self, founder_id: str, solver_id: str, reading: _Reading) -> WorkReading:
@@ -444,18 +459,23 @@ class StructsdClient:
         if owner == signer:
             return signer
         asked = permission_id(owner, signer)
+        witness = HeightWitness()
         record = await self._find(
-            queries.PERMISSION,
-            query_pb2.QueryGetPermissionRequest(permissionId=asked),
-            f"permission {asked}",
+            queries.PERMISSION, query_pb2.QueryGetPermissionRequest(permissionId=asked), f"permission {asked}", witness
         )
+        self._check_told(witness)
+        if record is None:
+            await self._check_fresh()
         check_delegation(record, owner, signer, action)
         return signer
 
     async def _registered_player(self, address: str, action: Action) -> str:
         """The player of the address, if the address itself may do this. Raises KeyProblem."""
         asked = query_pb2.QueryGetAddressRequest(address=address)
-        return signer_player(await self._ask(queries.ADDRESS, asked, f"address {address}"), address, action)
+        witness = HeightWitness()
+        answer = await self._ask(queries.ADDRESS, asked, f"address {address}", witness)
+        self._check_told(witness)
+        return signer_player(answer, address, action)
 
     async def _owner(self, action: Action, object_id: str) -> str:
         """The player whose permissions decide about this object. Raises WorkGone if it does not exist."""
@@ -468,12 +488,13 @@ class StructsdClient:
 
     async def account(self, address: str) -> Account:
         """Account number and committed sequence. Raises KeyProblem if the account does not exist."""
+        witness = HeightWitness()
         answer = await self._find(
-            queries.ACCOUNT,
-            auth_query_pb2.QueryAccountRequest(address=address),
-            f"account {address}",
+            queries.ACCOUNT, auth_query_pb2.QueryAccountRequest(address=address), f"account {address}", witness
         )
+        self._check_told(witness)
         if answer is None:
+            await self._check_fresh()
             raise KeyProblem(
                 f"the account {address} does not exist on chain {self._chain_id}; "
                 "it should have received something or been registered to a player"
@@ -507,9 +528,14 @@ class StructsdClient:
         return _tx_answer(answer.tx_response, tx_hash, height=None)
 
     async def find_transaction(self, tx_hash: str) -> TxAnswer | None:
-        """The included transaction of this hash (64 uppercase hex digits), or None if no block holds it."""
+        """The included transaction of this hash (64 uppercase hex digits), or None if no block holds it.
+
+        Raises ChainUnavailable if the node has not reached the newest block that was passed on.
+        """
         if not _TX_HASH.fullmatch(tx_hash):
             raise InvalidInput(f"the transaction hash is {tx_hash[:80]!a}; it should be 64 uppercase hex digits")
+        # Asked before the transaction: a node that has the newest block only afterwards may have missed it.
+        await self._check_fresh()
         answer = await self._find(queries.GET_TX, service_pb2.GetTxRequest(hash=tx_hash), f"transaction {tx_hash}")
         if answer is None:
             return None
@@ -599,8 +625,29 @@ class StructsdClient:
         else:
             syncing = answer.syncing
         if syncing:
-            raise ChainUnavailable(f"the node {self.shown} is catching up and has no {what} yet")
+            raise Lagging(f"the node {self.shown} is catching up and has no {what} yet")
+        await self._check_fresh()
         raise WorkGone(f"{what} does not exist on chain {self._chain_id}")
+
+    def _forget_facts(self, error: ChainUnavailable) -> None:
+        """A node that was away may come back with another version."""
+        if not isinstance(error, Lagging):
+            self._facts.forget()
+
+    async def _check_fresh(self) -> None:
+        """Raise Lagging if the node has not reached the newest block that was passed on."""
+        if self._reached >= self._newest:
+            return
+        self._reached = await self.committed_height()
+        if self._reached < self._newest:
+            raise Lagging(
+                f"the node {self.shown} is at height {self._reached}, but block {self._newest} is committed; try again"
+            )
+
+    def _check_told(self, witness: HeightWitness) -> None:
+        """Raise Lagging if an answer is known to be of before the newest block."""
+        if witness.before(self._newest):
+            raise Lagging(f"the node {self.shown} answers from before block {self._newest}; try again")
 
     # Small things
 
@@ -627,9 +674,7 @@ class StructsdClient:
     def _check_chain(self, told: str, who: str) -> None:
         expected = self._chain_id or self._expected_chain_id
         if expected is not None and told != expected:
-            raise BadChainAnswer(
-                f"{who} belongs to chain {told[:80]!a}, but {expected!a} is expected; check the address"
-            )
+            raise OtherChain(f"{who} belongs to chain {told[:80]!a}, but {expected!a} is expected; check the address")
 
     @staticmethod
     def _now() -> float:

@@ -55,6 +55,14 @@ class AlreadyKnown(ChainUnavailable):
     """The node says that it has this already: the transaction is in its mempool."""
 
 
+class OtherChain(BadChainAnswer):
+    """The node serves another chain than the one that is expected."""
+
+
+class Lagging(ChainUnavailable):
+    """The node answers, but from an older or a changing state: nothing is wrong with it, only not usable yet."""
+
+
 @dataclass(frozen=True, eq=False)  # no slots: Query[A, B](...) notes its types on the instance
 class Query(Generic[Request, Answer]):
     """One method of a node."""

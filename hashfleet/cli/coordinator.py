@@ -6,12 +6,16 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from hashfleet.cli.logs import configure_logging
-from hashfleet.errors import HashfleetError, KeyProblem
+from hashfleet.errors import HashfleetError, InvalidInput, KeyProblem
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_GRPC = "127.0.0.1:7337"
 DEFAULT_HTTP = "127.0.0.1:7338"
@@ -25,6 +29,36 @@ keep_days_option = click.option(
 )
 
 
+def chain_options(command: F) -> F:
+    """The options that say where the chain is: any number of nodes, preferred ones first."""
+    for option in (
+        click.option("--chain-id", envvar="HASHFLEET_CHAIN_ID", help="Refuse nodes that serve another chain."),
+        click.option(
+            "--chain-rpc",
+            envvar="HASHFLEET_CHAIN_RPC",
+            multiple=True,
+            metavar="URL",
+            help="CometBFT RPC of a node, for block events. May be repeated.",
+        ),
+        click.option(
+            "--chain-rest",
+            envvar="HASHFLEET_CHAIN_REST",
+            multiple=True,
+            metavar="URL",
+            help="REST (LCD) of a structsd node. May be repeated.",
+        ),
+        click.option(
+            "--chain-grpc",
+            envvar="HASHFLEET_CHAIN_GRPC",
+            multiple=True,
+            metavar="HOST:PORT",
+            help="gRPC of a structsd node. May be repeated; the first one is asked while it is well.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.option("--listen", default=DEFAULT_GRPC, show_default=True, metavar="HOST:PORT", help="Where gRPC is served.")
 @click.option("--http", default=DEFAULT_HTTP, show_default=True, metavar="HOST:PORT", help="Where /mcp is served.")
@@ -35,13 +69,7 @@ keep_days_option = click.option(
     show_default=True,
     help="SQLite file that holds jobs and the submission ledger.",
 )
-@click.option(
-    "--chain-grpc", envvar="HASHFLEET_CHAIN_GRPC", required=True, metavar="HOST:PORT", help="gRPC of a structsd node."
-)
-@click.option(
-    "--chain-rpc", envvar="HASHFLEET_CHAIN_RPC", metavar="URL", help="CometBFT RPC of the node, for block events."
-)
-@click.option("--chain-id", envvar="HASHFLEET_CHAIN_ID", help="Refuse a node that serves another chain.")
+@chain_options
 @click.option(
     "--key-file",
     envvar="HASHFLEET_KEY_FILE",
@@ -56,8 +84,9 @@ def command(
     listen: str,
     http: str,
     database: Path,
-    chain_grpc: str,
-    chain_rpc: str | None,
+    chain_grpc: tuple[str, ...],
+    chain_rest: tuple[str, ...],
+    chain_rpc: tuple[str, ...],
     chain_id: str | None,
     key_file: Path | None,
     keep_days: int,
@@ -75,6 +104,8 @@ def command(
     from coordinator.submission.keys_secret import protect_process
     from hashfleet.cli.passphrase import ask_passphrase
 
+    if not chain_grpc and not chain_rest:
+        raise InvalidInput("no chain: give --chain-grpc HOST:PORT or --chain-rest URL of a structsd node")
     configure_logging(verbose)
     protect_process()
     keys = load_keys([key_file] if key_file else [], os.environ, ask=ask_passphrase)
@@ -85,7 +116,7 @@ def command(
     if len(keys) > 1:
         raise KeyProblem(f"{len(keys)} keys are given; this coordinator signs with one")
     (key,) = keys
-    settings = Settings(listen, http, database, chain_grpc, chain_rpc, chain_id, allow_host, keep_days)
+    settings = Settings(listen, http, database, chain_grpc, chain_rest, chain_rpc, chain_id, allow_host, keep_days)
 
     def ready(addresses: Addresses) -> None:
         if as_json:

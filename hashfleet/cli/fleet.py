@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from hashfleet.cli.connection import ask, coordinator_option
@@ -39,9 +40,12 @@ def _summary(coordinator: str, answer: fleet_service_pb2.GetFleetStatusResponse)
     sheet.add_row("coordinator", f"{coordinator}, version {answer.version}")
     if chain.connected:
         interval = f", a block every {chain.block_interval:.2f} seconds" if chain.block_interval else ""
-        sheet.add_row("chain", f"{chain.chain_id} at height {chain.height}{interval}")
+        late = f", estimated {chain.estimated_height} now" if chain.estimated_height > chain.height + 1 else ""
+        sheet.add_row("chain", f"{chain.chain_id} at height {chain.height}{late}{interval}")
     else:
         sheet.add_row("chain", f"NOT CONNECTED, last height {chain.height}" if chain.height else "NOT CONNECTED")
+    for number, endpoint in enumerate(chain.endpoints):
+        sheet.add_row("" if number else "nodes", _endpoint(endpoint))
     sheet.add_row("signer", chain.signer_address or "none: proofs are found, but not submitted")
     counts = {name: getattr(jobs, name) for name in JOB_STATES}
     sheet.add_row("jobs", ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none")
@@ -52,6 +56,21 @@ def _summary(coordinator: str, answer: fleet_service_pb2.GetFleetStatusResponse)
         f"of {show_rate(answer.nominal_rate)}",
     )
     return sheet
+
+
+def _endpoint(endpoint: fleet_service_pb2.ChainEndpoint) -> str:
+    """One node of the chain on one line."""
+    name = fleet_service_pb2.ChainEndpointState.Name(endpoint.state).removeprefix("CHAIN_ENDPOINT_STATE_").lower()
+    told = [f"{escape(endpoint.name)} {name.upper() if name in ('failing', 'refused') else name}"]
+    if endpoint.height:
+        told.append(f"height {endpoint.height}")
+    if endpoint.seconds:
+        told.append(f"{endpoint.seconds * 1000:.0f} ms")
+    if endpoint.version:
+        told.append(escape(endpoint.version[:40]))
+    if endpoint.error:
+        told.append(escape(endpoint.error[:200]))
+    return ", ".join(told)
 
 
 def _devices(answer: fleet_service_pb2.GetFleetStatusResponse) -> Table:

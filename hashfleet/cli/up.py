@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 
 from hashfleet.cli.children import Child, running
-from hashfleet.cli.coordinator import DEFAULT_GRPC, DEFAULT_HTTP, keep_days_option
+from hashfleet.cli.coordinator import DEFAULT_GRPC, DEFAULT_HTTP, chain_options, keep_days_option
 from hashfleet.cli.logs import configure_logging
 from hashfleet.errors import InvalidInput
 
@@ -31,8 +31,9 @@ class Plan:
     listen: str
     http: str
     block_interval: float
-    chain_grpc: str | None
-    chain_rpc: str | None
+    chain_grpc: tuple[str, ...]
+    chain_rest: tuple[str, ...]
+    chain_rpc: tuple[str, ...]
     chain_id: str | None
     key_file: Path | None
     engine: str
@@ -51,9 +52,7 @@ class Plan:
 @click.option("--listen", metavar="HOST:PORT", help=f"The coordinator's gRPC; {DEFAULT_GRPC}, any port with --once.")
 @click.option("--http", metavar="HOST:PORT", help=f"The coordinator's MCP; {DEFAULT_HTTP}, any port with --once.")
 @click.option("--block-interval", default=1.0, show_default=True, help="Seconds per block of the embedded chain.")
-@click.option("--chain-grpc", envvar="HASHFLEET_CHAIN_GRPC", metavar="HOST:PORT", help="gRPC of a structsd node.")
-@click.option("--chain-rpc", envvar="HASHFLEET_CHAIN_RPC", metavar="URL", help="CometBFT RPC of that node.")
-@click.option("--chain-id", envvar="HASHFLEET_CHAIN_ID", help="Refuse a node that serves another chain.")
+@chain_options
 @click.option(
     "--key-file",
     envvar="HASHFLEET_KEY_FILE",
@@ -72,8 +71,9 @@ def command(
     listen: str | None,
     http: str | None,
     block_interval: float,
-    chain_grpc: str | None,
-    chain_rpc: str | None,
+    chain_grpc: tuple[str, ...],
+    chain_rest: tuple[str, ...],
+    chain_rpc: tuple[str, ...],
     chain_id: str | None,
     key_file: Path | None,
     engine: str,
@@ -81,10 +81,12 @@ def command(
     as_json: bool,
 ) -> None:
     """Run everything on this machine until Ctrl-C: a chain (--demo, or your node), a coordinator and a worker."""
-    if demo and (chain_grpc or key_file):
-        raise InvalidInput("--demo brings its own chain and key; leave --chain-grpc and --key-file out")
-    if not demo and not chain_grpc:
-        raise InvalidInput("no chain: give --demo for the embedded one, or --chain-grpc HOST:PORT of a node")
+    if demo and (chain_grpc or chain_rest or key_file):
+        raise InvalidInput("--demo brings its own chain and key; leave --chain-grpc, --chain-rest and --key-file out")
+    if not demo and not chain_grpc and not chain_rest:
+        raise InvalidInput(
+            "no chain: give --demo for the embedded one, or --chain-grpc HOST:PORT or --chain-rest URL of a node"
+        )
     if once and not demo:
         raise InvalidInput("--once goes with --demo")
     configure_logging(verbose=False)
@@ -100,6 +102,7 @@ def command(
             http or anywhere or DEFAULT_HTTP,
             block_interval,
             chain_grpc,
+            chain_rest,
             chain_rpc,
             chain_id,
             key_file,
@@ -152,16 +155,22 @@ async def _start_all(plan: Plan, started: list[Child], console: Console, stop: a
         )
         if not await _start(devnet, started, stop):
             return None
-        chain_grpc, chain_rpc = devnet.announced["grpc_address"], devnet.announced["rpc_url"]
-        devnet.come_back_with("--grpc-port", chain_grpc.rpartition(":")[2])
-        devnet.come_back_with("--rpc-port", chain_rpc.rpartition(":")[2])
+        chain_grpc, chain_rpc = (devnet.announced["grpc_address"],), (devnet.announced["rpc_url"],)
+        devnet.come_back_with("--grpc-port", chain_grpc[0].rpartition(":")[2])
+        devnet.come_back_with("--rpc-port", chain_rpc[0].rpartition(":")[2])
         chain_id = devnet.announced["chain_id"]
-    assert chain_grpc is not None
     arguments = ["coordinator", "--json", "--listen", plan.listen, "--http", plan.http]
-    arguments += ["--database", str(plan.data / "hashfleet.db"), "--chain-grpc", chain_grpc]
+    arguments += ["--database", str(plan.data / "hashfleet.db")]
+    for option, values in (
+        ("--chain-grpc", chain_grpc),
+        ("--chain-rest", plan.chain_rest),
+        ("--chain-rpc", chain_rpc),
+    ):
+        for value in values:
+            arguments += [option, value]
     arguments += ["--keep-days", str(plan.keep_days)]
-    for option, value in (("--chain-rpc", chain_rpc), ("--chain-id", chain_id), ("--key-file", plan.key_file)):
-        arguments += [option, str(value)] if value else []
+    for option, given in (("--chain-id", chain_id), ("--key-file", plan.key_file)):
+        arguments += [option, str(given)] if given else []
     log = plan.data / "logs" / "coordinator.log"
     coordinator = Child("coordinator", arguments, log, announces=True, environment=environment)
     if not await _start(coordinator, started, stop):
@@ -178,17 +187,28 @@ async def _start_all(plan: Plan, started: list[Child], console: Console, stop: a
     if not await _start(worker, started, stop):
         return None
     _announce(plan, console, coordinator, chain_grpc, chain_rpc, chain_id)
-    return chain_rpc or ""
+    return chain_rpc[0] if chain_rpc else ""
 
 
 def _announce(
-    plan: Plan, console: Console, coordinator: Child, chain_grpc: str, chain_rpc: str | None, chain_id: str | None
+    plan: Plan,
+    console: Console,
+    coordinator: Child,
+    chain_grpc: tuple[str, ...],
+    chain_rpc: tuple[str, ...],
+    chain_id: str | None,
 ) -> None:
     """Print where everything is."""
     grpc_address, mcp_url = coordinator.announced["grpc"], coordinator.announced["mcp"]
     if plan.as_json:
         told = {
-            "chain": {"id": chain_id, "grpc": chain_grpc, "rpc": chain_rpc, "embedded": plan.demo},
+            "chain": {
+                "id": chain_id,
+                "grpc": chain_grpc,
+                "rest": plan.chain_rest,
+                "rpc": chain_rpc,
+                "embedded": plan.demo,
+            },
             "coordinator": {"grpc": grpc_address, "mcp": mcp_url, "signer": coordinator.announced["signer"]},
             "data": str(plan.data),
             "mcp_configuration": mcp_configuration(mcp_url, grpc_address),
@@ -196,7 +216,9 @@ def _announce(
         click.echo(json.dumps(told))
         return
     kind = " (embedded)" if plan.demo else ""
-    console.print(f"chain         {chain_id or 'as the node says'}{kind}, gRPC {chain_grpc}, RPC {chain_rpc or 'none'}")
+    nodes = [*(f"gRPC {each}" for each in chain_grpc), *(f"REST {each}" for each in plan.chain_rest)]
+    nodes += [f"RPC {each}" for each in chain_rpc] or ["RPC none"]
+    console.print(f"chain         {chain_id or 'as the node says'}{kind}, {', '.join(nodes)}")
     console.print(f"coordinator   gRPC {grpc_address}, MCP {mcp_url}")
     console.print(f"signer        {coordinator.announced['signer']}")
     if not plan.once:

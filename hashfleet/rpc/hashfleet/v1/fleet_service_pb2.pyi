@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from hashfleet.rpc.hashfleet.v1 import worker_service_pb2 as _worker_service_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +20,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ChainEndpointState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChainEndpointStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChainEndpointState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHAIN_ENDPOINT_STATE_UNSPECIFIED: _ChainEndpointState.ValueType  # 0
+    CHAIN_ENDPOINT_STATE_UNTRIED: _ChainEndpointState.ValueType  # 1
+    """Not reached yet."""
+    CHAIN_ENDPOINT_STATE_HEALTHY: _ChainEndpointState.ValueType  # 2
+    CHAIN_ENDPOINT_STATE_STALE: _ChainEndpointState.ValueType  # 3
+    """Answers, but is more than a block behind the others."""
+    CHAIN_ENDPOINT_STATE_FAILING: _ChainEndpointState.ValueType  # 4
+    """Did not answer lately."""
+    CHAIN_ENDPOINT_STATE_REFUSED: _ChainEndpointState.ValueType  # 5
+    """Serves another chain; it is asked for nothing."""
+
+class ChainEndpointState(_ChainEndpointState, metaclass=_ChainEndpointStateEnumTypeWrapper):
+    """How a node is used."""
+
+CHAIN_ENDPOINT_STATE_UNSPECIFIED: ChainEndpointState.ValueType  # 0
+CHAIN_ENDPOINT_STATE_UNTRIED: ChainEndpointState.ValueType  # 1
+"""Not reached yet."""
+CHAIN_ENDPOINT_STATE_HEALTHY: ChainEndpointState.ValueType  # 2
+CHAIN_ENDPOINT_STATE_STALE: ChainEndpointState.ValueType  # 3
+"""Answers, but is more than a block behind the others."""
+CHAIN_ENDPOINT_STATE_FAILING: ChainEndpointState.ValueType  # 4
+"""Did not answer lately."""
+CHAIN_ENDPOINT_STATE_REFUSED: ChainEndpointState.ValueType  # 5
+"""Serves another chain; it is asked for nothing."""
+Global___ChainEndpointState: _TypeAlias = ChainEndpointState  # noqa: Y015
 
 @_typing.final
 class GetFleetStatusRequest(_message.Message):
@@ -213,6 +246,8 @@ class ChainStatus(_message.Message):
     BLOCK_INTERVAL_FIELD_NUMBER: _builtins.int
     CONNECTED_FIELD_NUMBER: _builtins.int
     SIGNER_ADDRESS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_HEIGHT_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
     chain_id: _builtins.str
     height: _builtins.int
     """Last committed height; 0 before the first answer."""
@@ -221,6 +256,14 @@ class ChainStatus(_message.Message):
     connected: _builtins.bool
     signer_address: _builtins.str
     """Address that signs, empty in watch-only mode."""
+    estimated_height: _builtins.int
+    """The height that the chain has probably reached now, from the measured pace: for display only, never below
+    `height`. 0 before the first answer.
+    """
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChainEndpoint]:
+        """Every node that the coordinator may ask, preferred ones first."""
+
     def __init__(
         self,
         *,
@@ -229,11 +272,54 @@ class ChainStatus(_message.Message):
         block_interval: _builtins.float = ...,
         connected: _builtins.bool = ...,
         signer_address: _builtins.str = ...,
+        estimated_height: _builtins.int = ...,
+        endpoints: _abc.Iterable[Global___ChainEndpoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_interval", b"block_interval", "chain_id", b"chain_id", "connected", b"connected", "height", b"height", "signer_address", b"signer_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_interval", b"block_interval", "chain_id", b"chain_id", "connected", b"connected", "endpoints", b"endpoints", "estimated_height", b"estimated_height", "height", b"height", "signer_address", b"signer_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChainStatus: _TypeAlias = ChainStatus  # noqa: Y015
+
+@_typing.final
+class ChainEndpoint(_message.Message):
+    """One node of the chain as the coordinator uses it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """How it is reached, such as "gRPC 127.0.0.1:9090"; no path and no token."""
+    state: Global___ChainEndpointState.ValueType
+    height: _builtins.int
+    """Highest committed height it told; 0 if it never told one."""
+    seconds: _builtins.float
+    """Seconds that an answer takes, smoothed; 0 until measured."""
+    version: _builtins.str
+    """Version of the node's program as it told last; empty before that."""
+    error: _builtins.str
+    """Why it is failing or refused; empty otherwise."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        state: Global___ChainEndpointState.ValueType = ...,
+        height: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        version: _builtins.str = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "height", b"height", "name", b"name", "seconds", b"seconds", "state", b"state", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChainEndpoint: _TypeAlias = ChainEndpoint  # noqa: Y015

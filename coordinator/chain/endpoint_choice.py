@@ -1,0 +1,133 @@
+"""Which of several nodes is asked first: pure decisions about values that the failover client keeps.
+
+A node is *fresh* if it is at most one block behind the highest height that any healthy node told; that much always
+differs between nodes that are well. Of the fresh ones the order of the configuration decides, unless one is much
+slower. Whoever failed is asked last, and first again after it answered; a node of another chain is never asked.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+#: Blocks that a fresh node may be behind the highest.
+MAX_BEHIND: Final = 1
+#: Pause in seconds after the first failure, doubled with each one, and the longest.
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 30.0
+#: Pause in seconds before a node that served another chain is looked at again.
+REFUSED_PAUSE: Final = 60.0
+#: A node is slow if it takes this much longer, in seconds and as a factor, than the quickest fresh one.
+_SLOWER_SECONDS: Final = 0.25
+_SLOWER_FACTOR: Final = 4.0
+#: Weight of the newest answer in the smoothed time.
+_WEIGHT: Final = 0.3
+
+
+class EndpointState(enum.Enum):
+    """How an endpoint is used."""
+
+    UNTRIED = "untried"
+    HEALTHY = "healthy"
+    #: Answers, but is more than a block behind.
+    STALE = "stale"
+    FAILING = "failing"
+    #: Serves another chain.
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What is known of one endpoint."""
+
+    #: It answered, since the last failure, that it serves our chain.
+    checked: bool = False
+    refused: bool = False
+    #: Highest committed height it told; 0 if it never told one.
+    height: int = 0
+    #: Calls that failed in a row.
+    failures: int = 0
+    #: Time until which it is asked only if nobody else answers.
+    not_before: float = 0.0
+    #: Seconds an answer takes, smoothed; 0 until measured.
+    seconds: float = 0.0
+    #: Why it failed or was refused last; empty while it is well.
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """One endpoint as people are told of it."""
+
+    #: "gRPC 127.0.0.1:9090": no path and no token.
+    name: str
+    state: EndpointState
+    height: int
+    seconds: float
+    #: The node's version as it told last; empty before that.
+    version: str
+    error: str
+
+
+def answered(health: Health, height: int | None = None, seconds: float | None = None) -> Health:
+    """After an answer; `height` and `seconds` if it told or took any worth noting. Heights never go backwards."""
+    smoothed = health.seconds
+    if seconds is not None:
+        smoothed = seconds if smoothed == 0 else smoothed + _WEIGHT * (seconds - smoothed)
+    return Health(checked=True, height=max(health.height, height or 0), seconds=smoothed)
+
+
+def failed(health: Health, now: float, error: str) -> Health:
+    """After a call without a usable answer. What it was is checked again before it counts as well."""
+    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(health.failures, 16))
+    return replace(
+        health, checked=False, refused=False, failures=health.failures + 1, not_before=now + pause, error=error
+    )
+
+
+def refused(health: Health, now: float, error: str) -> Health:
+    """After it said that it serves another chain. Its heights mean nothing to ours."""
+    return Health(refused=True, failures=health.failures + 1, not_before=now + REFUSED_PAUSE, error=error)
+
+
+def state_of(health: Health, highest: int) -> EndpointState:
+    """How an endpoint is used, if `highest` is what `highest_of` says of all."""
+    if health.refused:
+        return EndpointState.REFUSED
+    if health.failures:
+        return EndpointState.FAILING
+    if not health.checked:
+        return EndpointState.UNTRIED
+    return EndpointState.STALE if health.height < highest - MAX_BEHIND else EndpointState.HEALTHY
+
+
+def highest_of(healths: Sequence[Health]) -> int:
+    """The highest height that a node told that is well; 0 if none did."""
+    return max((health.height for health in healths if health.checked and not health.refused), default=0)
+
+
+def order(healths: Sequence[Health], now: float) -> list[int]:
+    """Indexes of the endpoints in the order in which a call tries them; those of another chain are left out."""
+    highest = highest_of(healths)
+    states = [state_of(health, highest) for health in healths]
+    measured = [
+        health.seconds
+        for health, state in zip(healths, states, strict=True)
+        if state is EndpointState.HEALTHY and health.seconds > 0
+    ]
+    slow = max(min(measured) * _SLOWER_FACTOR, min(measured) + _SLOWER_SECONDS) if measured else float("inf")
+
+    def rank(index: int) -> tuple[int, int, bool, float]:
+        health, state = healths[index], states[index]
+        if state is EndpointState.HEALTHY:
+            return 0, highest - health.height, health.seconds > slow, index
+        if state is EndpointState.UNTRIED:
+            return 1, 0, False, index
+        if state is EndpointState.STALE:
+            return 2, highest - health.height, False, index
+        due = health.not_before <= now
+        return 3 if due else 4, 0, False, index if due else health.not_before
+
+    return sorted((i for i, state in enumerate(states) if state is not EndpointState.REFUSED), key=rank)
