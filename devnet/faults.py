@@ -85,7 +85,7 @@ class _Orders(Generic[_V]):
                 order.times -= 1
                 if order.times <= 0:
                     self._waiting.remove(order)
-            self._faults.happened[self._name] += 1
+            self._faults.note(self._name)
             return order.value
         return None
 
@@ -114,6 +114,7 @@ class Faults:
         self._window = 0
         self._shuffled: list[int] = []
         self._released = asyncio.Event()
+        self._noted = asyncio.Event()
 
     # orders
 
@@ -209,7 +210,18 @@ class Faults:
     #: Rises with every `clear`: what was isolated before it is not any more.
     generation = 0
 
+    async def occurred(self, name: str, times: int = 1) -> None:
+        """Wait until faults of this name (that of the method) have happened so often in all."""
+        while self.happened[name] < times:
+            await self._noted.wait()
+
     # what the devnet asks
+
+    def note(self, name: str) -> None:
+        """A fault takes place."""
+        self.happened[name] += 1
+        self._noted.set()
+        self._noted = asyncio.Event()
 
     async def arriving(self, door: Door, call: str) -> None:
         """A request comes in. Raises Dropped."""
@@ -255,7 +267,7 @@ class Faults:
                 ordered = list(group)
                 while group == ordered:
                     self.random.shuffle(group)
-                self.happened["shuffle_blocks"] += 1
+                self.note("shuffle_blocks")
             return tuple(group)
         back = self._repeats.take()
         return (height,) if back is None else (height, height - back)
