@@ -23,6 +23,7 @@ from coordinator.chain.block_events import permissions_on
 from coordinator.chain.client import Block, ChainClient, TellsEndpoints
 from coordinator.chain.endpoint_choice import EndpointStatus
 from coordinator.chain.height_estimate import estimated_height
+from coordinator.charter import read_charter
 from coordinator.core.commands import (
     CancelLease,
     Command,
@@ -56,7 +57,7 @@ from coordinator.store.prune import keep_pruned
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import Lane, Submission
 from coordinator.submission.outcome import Outcome, outcome_event
-from hashfleet.action import ADDRESS_TYPE
+from hashfleet.action import ADDRESS_TYPE, Action
 from hashfleet.errors import (
     ChainError,
     ChainUnavailable,
@@ -301,7 +302,7 @@ class Service:
             case ReadWork():
                 self._start(self._read_work(command))
             case SubmitProof():
-                self._lane.submit(Submission(command.job_id, command.work, command.proof, command.priority))
+                self._lane.submit(_submission(command))
             case DropWorker():
                 self._end_session(command.worker_id, command.reason)
             case _:
@@ -316,7 +317,10 @@ class Service:
         request = command.request
         try:
             async with self._chain_reads:
-                reading = await self._chain.read_work(request.action, request.object_id)
+                if request.action is Action.CHARTER:
+                    reading = await read_charter(self._chain, request, self._key.address)
+                else:
+                    reading = await self._chain.read_work(request.action, request.object_id)
                 if command.check_signer:
                     await self._chain.check_signer(self._key.address, request.action, request.object_id)
         except WorkGone as error:
@@ -538,3 +542,15 @@ class Service:
 
 def _nothing() -> None:
     """What is read for whoever only waits until it is stored."""
+
+
+def _submission(command: SubmitProof) -> Submission:
+    return Submission(
+        command.job_id,
+        command.work,
+        command.proof,
+        command.priority,
+        command.signer,
+        command.clock,
+        command.founding,
+    )

@@ -27,13 +27,32 @@ def restore(state: State, out: Outbox, event: JobsRestored) -> None:
 
 
 def accept(state: State, out: Outbox, event: JobSubmitted) -> None:
-    """Take a new job, unless the same work is under way."""
-    if event.request.claim in state.claims:
+    """Take a new job, unless the same work is under way; then a charter takes the newest terms of its founding."""
+    known = state.claims.get(event.request.claim)
+    if known is not None:
+        _renew_founding(state, out, state.entries[known], event)
         return
     job = Job(event.job_id, event.request, JobState.QUEUED, created_at=event.now, updated_at=event.now)
     entry = _enter(state, job)
     out.changed[job.job_id] = job
     ask(state, entry)
+
+
+def _renew_founding(state: State, out: Outbox, entry: Entry, event: JobSubmitted) -> None:
+    """A charter that is asked for again is founded by the newest terms: so a void consent is renewed.
+
+    None of them is hashed, so nothing is lost; but nothing is hashed before they are checked either.
+    """
+    job, asked = entry.job, event.request.founding
+    before = job.request.founding
+    if asked is None or before is None or job.state is JobState.SUBMITTING:
+        return
+    if asked == replace(before, consent=None):
+        asked = before
+    if asked != before:
+        entry.checked = False
+        set_job(state, out, entry, replace(job, request=replace(job.request, founding=asked)), event.now)
+        ask(state, entry)
 
 
 def _enter(state: State, job: Job, *, checked: bool = False) -> Entry:
