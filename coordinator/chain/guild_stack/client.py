@@ -176,9 +176,11 @@ class GuildStackClient:
                     await connection.execute(f"LISTEN {CHANNEL}".encode())
                     categories = (await _one(connection, queries.CATEGORIES)).get("categories")
             ear.knows_all = isinstance(categories, list) and set(categories) >= NEEDED_CATEGORIES
+            patience = 0.0  # the first look at once: what was announced before nobody repeats
             while not self._closed.is_set():
                 with self.database.explained("new blocks"):
-                    await self._listen(connection, ear, self._poll_seconds, ending)
+                    await self._listen(connection, ear, patience, ending)
+                    patience = self._poll_seconds
                     if self._closed.is_set():
                         return
                     await self._listen(connection, ear, _DRAIN_SECONDS, ending)

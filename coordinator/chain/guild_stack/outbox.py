@@ -42,43 +42,43 @@ _ROWS: Final = f"""SELECT jsonb_build_object('rows', (SELECT jsonb_agg({_ROW}) F
 _FOR_OBJECT: Final = f"""SELECT jsonb_build_object('rows', (SELECT jsonb_agg(r.one) FROM (
   SELECT {_ROW} AS one FROM signer.tx t
    WHERE t.id > (SELECT coalesce(max(id), 0) FROM signer.tx) - {_LOOK_BACK}
-     AND t.command::text = %(command)s AND t.args->>0 = %(object)s
+     AND t.command::text = %(command)s::text AND t.args->>0 = %(object)s::text
    ORDER BY t.id DESC LIMIT {_MAX_ROWS}) r))"""
 _AFTER: Final = f"""SELECT jsonb_build_object('rows', (SELECT jsonb_agg(r.one) FROM (
   SELECT {_ROW} AS one FROM signer.tx t, signer.tx mine
-   WHERE mine.id = %(id)s AND t.account_id = mine.account_id AND t.id <> mine.id AND t.status::text = 'broadcast'
-     AND t.updated_at > mine.updated_at ORDER BY t.updated_at DESC LIMIT 10) r))"""
-_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended(%(lock)s, 0))"
+   WHERE mine.id = %(id)s::bigint AND t.account_id = mine.account_id AND t.id <> mine.id
+     AND t.status::text = 'broadcast' AND t.updated_at > mine.updated_at ORDER BY t.updated_at DESC LIMIT 10) r))"""
+_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended(%(lock)s::text, 0))"
 _MADE: Final = "SELECT currval(pg_get_serial_sequence('signer.tx', 'id'))"
 
 #: Every key of the agent that may do it, by itself or for the owner; and the keys that are still to be made.
 _SIGNERS: Final = """WITH held AS (
   SELECT a.address, a.status::text AS status, p.player_id, p.val FROM signer.account a
-    JOIN structs.permission p ON p.object_index = a.address WHERE p.val & %(bit)s = %(bit)s)
+    JOIN structs.permission p ON p.object_index = a.address WHERE p.val & %(bit)s::bigint = %(bit)s::bigint)
 SELECT jsonb_build_object(
   'able', (SELECT jsonb_agg(jsonb_build_object('address', h.address, 'status', h.status)) FROM held h
-    WHERE h.player_id = %(owner)s OR EXISTS (SELECT 1 FROM structs.permission d
-      WHERE d.object_id = %(owner)s AND d.player_id = h.player_id AND d.val & %(bit)s = %(bit)s)),
+    WHERE h.player_id = %(owner)s::text OR EXISTS (SELECT 1 FROM structs.permission d
+      WHERE d.object_id = %(owner)s::text AND d.player_id = h.player_id AND d.val & %(bit)s::bigint = %(bit)s::bigint)),
   'coming', (SELECT count(*) FROM signer.account a JOIN signer.role r ON r.id = a.role_id
-    WHERE r.player_id = %(owner)s AND a.status::text IN ('stub', 'generating', 'pending')),
-  'roles', (SELECT count(*) FROM signer.role r WHERE r.player_id = %(owner)s AND r.status::text <> 'ready'))"""
+    WHERE r.player_id = %(owner)s::text AND a.status::text IN ('stub', 'generating', 'pending')),
+  'roles', (SELECT count(*) FROM signer.role r WHERE r.player_id = %(owner)s::text AND r.status::text <> 'ready'))"""
 
 #: What tells whether a proof has been taken, besides its transaction.
 _TRACE: Final = """SELECT jsonb_build_object(
   'height', (SELECT max(height) FROM structs.current_block),
-  'status', (SELECT val FROM structs.struct_attribute WHERE id = '1-' || %(object)s),
-  'destroyed', (SELECT is_destroyed FROM structs.struct WHERE id = %(object)s),
-  'build', (SELECT val FROM structs.struct_attribute WHERE id = '2-' || %(object)s),
-  'on_struct', (SELECT val FROM structs.struct_attribute WHERE id = %(of_struct)s || '-' || %(object)s),
-  'on_planet', (SELECT a.val FROM structs.planet_attribute a JOIN structs.struct s ON s.id = %(object)s
-     AND s.location_type = 'planet' WHERE a.id = %(of_planet)s || '-' || s.location_id),
-  'others', (SELECT count(*) FROM structs.struct o JOIN structs.struct s ON s.id = %(object)s
+  'status', (SELECT val FROM structs.struct_attribute WHERE id = '1-' || %(object)s::text),
+  'destroyed', (SELECT is_destroyed FROM structs.struct WHERE id = %(object)s::text),
+  'build', (SELECT val FROM structs.struct_attribute WHERE id = '2-' || %(object)s::text),
+  'on_struct', (SELECT val FROM structs.struct_attribute WHERE id = %(of_struct)s::text || '-' || %(object)s::text),
+  'on_planet', (SELECT a.val FROM structs.planet_attribute a JOIN structs.struct s ON s.id = %(object)s::text
+     AND s.location_type = 'planet' WHERE a.id = %(of_planet)s::text || '-' || s.location_id),
+  'others', (SELECT count(*) FROM structs.struct o JOIN structs.struct s ON s.id = %(object)s::text
      AND o.location_type = 'planet' AND o.location_id = s.location_id AND o.id <> s.id AND o.type = s.type
      JOIN structs.struct_attribute a ON a.id = '1-' || o.id AND a.val & 4 > 0 WHERE o.is_destroyed IS NOT TRUE),
   'raid', (SELECT jsonb_build_object('fleet', r.fleet_id, 'status', r.status) FROM structs.planet_raid r
-     WHERE r.planet_id = %(target)s),
-  'fleet', (SELECT status FROM structs.fleet WHERE id = %(object)s),
-  'raid_clock', (SELECT val FROM structs.planet_attribute WHERE id = '10-' || %(target)s))"""
+     WHERE r.planet_id = %(target)s::text),
+  'fleet', (SELECT status FROM structs.fleet WHERE id = %(object)s::text),
+  'raid_clock', (SELECT val FROM structs.planet_attribute WHERE id = '10-' || %(target)s::text))"""
 _CLOCKS: Final = {Action.MINE: ("3", "12"), Action.REFINE: ("4", "13")}
 
 

@@ -49,28 +49,30 @@ SELECT jsonb_build_object({_BLOCKS},
     WHERE a.id IN (SELECT n || '-' || p.id FROM p, unnest(ARRAY['0', '10', '12', '13']) n)),
   'ore', (SELECT jsonb_object_agg(g.id, g.val) FROM structs.grid g
     WHERE g.id IN (SELECT '0-' || p.id FROM p UNION SELECT '0-' || s.owner FROM s)),
-  'player', (SELECT to_jsonb(y) FROM structs.player y WHERE y.id = %(player)s))"""
+  'player', (SELECT to_jsonb(y) FROM structs.player y WHERE y.id = %(player)s::text))"""
 
 #: One object's work.
 OBJECT_WORK: Final = f"""WITH ids AS (SELECT %(object)s::text AS id),
-w AS MATERIALIZED (SELECT * FROM view.work WHERE object_id = %(object)s LIMIT 10),{_SOURCES}"""
+w AS MATERIALIZED (SELECT * FROM view.work WHERE object_id = %(object)s::text LIMIT 10),{_SOURCES}"""
 
 #: All that a player may work on.
-PLAYER_WORK: Final = f"""WITH w AS MATERIALIZED (SELECT * FROM view.work WHERE player_id = %(player)s
-  OR (category = 'RAID' AND object_id = (SELECT fleet_id FROM structs.player WHERE id = %(player)s)) LIMIT {MAX_WORKS}),
+PLAYER_WORK: Final = f"""WITH w AS MATERIALIZED (SELECT * FROM view.work WHERE player_id = %(player)s::text
+  OR (category = 'RAID' AND object_id = (SELECT fleet_id FROM structs.player WHERE id = %(player)s::text))
+  LIMIT {MAX_WORKS}),
 ids AS (SELECT object_id AS id FROM w),{_SOURCES}"""
 
-#: Who owns an object, and every permission record that may let somebody work on it.
-OWNER: Final = """SELECT jsonb_build_object('owner', coalesce(
-  (SELECT owner FROM structs.struct WHERE id = %(object)s), (SELECT owner FROM structs.fleet WHERE id = %(object)s)))"""
+_OWNER: Final = """coalesce((SELECT owner FROM structs.struct WHERE id = %(object)s::text),
+    (SELECT owner FROM structs.fleet WHERE id = %(object)s::text))"""
+
+#: Who owns an object.
+OWNER: Final = f"SELECT jsonb_build_object('owner', {_OWNER})"
 
 #: What an address may do: by itself, and for the owner.
-ADDRESS_RIGHTS: Final = """WITH a AS (SELECT player_id, val FROM structs.permission WHERE object_index = %(address)s)
+ADDRESS_RIGHTS: Final = f"""WITH a AS (
+  SELECT player_id, val FROM structs.permission WHERE object_index = %(address)s::text)
 SELECT jsonb_build_object(
-  'owner', coalesce(
-    (SELECT owner FROM structs.struct WHERE id = %(object)s), (SELECT owner FROM structs.fleet WHERE id = %(object)s)),
+  'owner', {_OWNER},
   'address', (SELECT jsonb_agg(to_jsonb(a)) FROM a),
   'delegated', (SELECT jsonb_agg(to_jsonb(d)) FROM
-    (SELECT object_id, player_id, val FROM structs.permission WHERE player_id IN (SELECT player_id FROM a)
-      AND object_id = coalesce((SELECT owner FROM structs.struct WHERE id = %(object)s),
-        (SELECT owner FROM structs.fleet WHERE id = %(object)s)) LIMIT 100) d))"""
+    (SELECT object_id, player_id, val FROM structs.permission
+      WHERE player_id IN (SELECT player_id FROM a) AND object_id = {_OWNER} LIMIT 100) d))"""
