@@ -25,6 +25,9 @@ STOP_SECONDS = 3.5
 #: Seconds before a crashed child is started again, doubled with each crash up to the last.
 FIRST_PAUSE, LAST_PAUSE = 0.5, 10.0
 _PR_SET_PDEATHSIG = 1
+#: Variables that hold a secret itself. A child gets those that its own `environment` names: devices' drivers and the
+#: embedded chain have no use for a key.
+SECRET_VARIABLES = ("HASHFLEET_MNEMONIC", "HASHFLEET_PRIVATE_KEY", "HASHFLEET_KEY_PASSPHRASE")
 
 
 @dataclass(slots=True)
@@ -36,7 +39,7 @@ class Child:
     log: Path
     #: It prints one JSON line when it is ready.
     announces: bool
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     process: asyncio.subprocess.Process | None = None
     announced: dict[str, str] = field(default_factory=dict)
 
@@ -51,7 +54,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE if self.announces else log,
                 stderr=log,
-                env={**os.environ, **self.environment},
+                env={k: v for k, v in os.environ.items() if k not in SECRET_VARIABLES} | dict(self.environment),
                 start_new_session=True,  # Ctrl-C goes to the group's owner alone, which stops all in order
                 preexec_fn=_die_with_parent,
             )

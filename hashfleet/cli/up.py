@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shlex
 import signal
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from hashfleet.cli.children import Child, running
+from hashfleet.cli.children import SECRET_VARIABLES, Child, running
 from hashfleet.cli.coordinator import DEFAULT_GRPC, DEFAULT_HTTP, chain_options, keep_days_option
 from hashfleet.cli.logs import configure_logging
 from hashfleet.errors import InvalidInput
@@ -110,10 +111,10 @@ def command(
             keep_days,
             as_json,
         )
-        sys.exit(asyncio.run(_bring_up(plan)))
+        sys.exit(asyncio.run(_bring_up(plan, key_variables(plan))))
 
 
-async def _bring_up(plan: Plan) -> int:
+async def _bring_up(plan: Plan, environment: dict[str, str]) -> int:
     console = Console(highlight=False, soft_wrap=True)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -121,7 +122,7 @@ async def _bring_up(plan: Plan) -> int:
         loop.add_signal_handler(number, stop.set)
     started: list[Child] = []
     try:
-        rpc_url = await _start_all(plan, started, console, stop)
+        rpc_url = await _start_all(plan, environment, started, console, stop)
         if rpc_url is None:
             return 130
         coordinator = started[-2]
@@ -135,14 +136,12 @@ async def _bring_up(plan: Plan) -> int:
             await child.stop()
 
 
-async def _start_all(plan: Plan, started: list[Child], console: Console, stop: asyncio.Event) -> str | None:
+async def _start_all(
+    plan: Plan, environment: dict[str, str], started: list[Child], console: Console, stop: asyncio.Event
+) -> str | None:
     """Start chain, coordinator and worker in this order; None if Ctrl-C came first."""
     chain_grpc, chain_rpc, chain_id = plan.chain_grpc, plan.chain_rpc, plan.chain_id
-    environment: dict[str, str] = {}
     if plan.demo:
-        from hashfleet.cli.demo import DEMO_MNEMONIC
-
-        environment = {"HASHFLEET_MNEMONIC": DEMO_MNEMONIC}
         state = str(plan.data / "devnet.json")
         devnet = Child(
             "devnet",
@@ -188,6 +187,26 @@ async def _start_all(plan: Plan, started: list[Child], console: Console, stop: a
         return None
     _announce(plan, console, coordinator, chain_grpc, chain_rpc, chain_id)
     return chain_rpc[0] if chain_rpc else ""
+
+
+def key_variables(plan: Plan) -> dict[str, str]:
+    """What only the coordinator may have in its environment. Asks for the passphrase of an encrypted key file.
+
+    It cannot ask by itself, as it runs in the background, and is started again after a crash. Raises KeyProblem.
+    """
+    if plan.demo:
+        from hashfleet.cli.demo import DEMO_MNEMONIC
+
+        return {"HASHFLEET_MNEMONIC": DEMO_MNEMONIC}
+    from coordinator.submission.keys import PASSPHRASE_VARIABLE, identity, passphrase_in
+    from coordinator.submission.keys_secret import protect_process
+    from hashfleet.cli.passphrase import ask_passphrase
+
+    protect_process()
+    variables = {name: os.environ[name] for name in SECRET_VARIABLES if name in os.environ}
+    if plan.key_file is not None and identity(plan.key_file).kept_in == "file" and passphrase_in(os.environ) is None:
+        variables[PASSPHRASE_VARIABLE] = ask_passphrase(plan.key_file).reveal()
+    return variables
 
 
 def _announce(
