@@ -7,22 +7,31 @@ H + 1 at the earliest, so that is the height at which a proof is judged.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from coordinator.core.job import Transaction, TransactionState
 from coordinator.submission.attempt import Attempt, AttemptState
 from coordinator.submission.verdict import Disposition
-from hashfleet.action import MAX_HEIGHT, Work
+from hashfleet.action import MAX_HEIGHT, Action, Work
 from hashfleet.difficulty import first_age, safe
 from hashfleet.proof import Proof
 
-#: Free transactions that a node takes from one address per block (structs-ante 2041).
+#: Free transactions that a node takes from one address per block (structs-ante 2041). A node's own setting
+#: (`structs-ante.checktx-addr-cap`): this is its default.
 SENDS_PER_BLOCK: Final = 5
-#: Two blocks' worth, so that a confirmation that comes a block late does not slow the lane down. More in flight only
-#: make more to sign anew when one of them is lost.
-MAX_IN_FLIGHT: Final = 10
+#: Messages that the chain takes in one transaction (structs-ante 2001), and from one player in one block, over all of
+#: the player's keys (structs-ante 2040).
+MESSAGES_PER_TRANSACTION: Final = 40
+MESSAGES_PER_PLAYER: Final = 40
+#: Transactions in flight at most, in blocks' worth: two, so that a confirmation that comes a block late does not slow
+#: the lane down. More in flight only make more to sign anew when one of them is lost.
+BLOCKS_IN_FLIGHT: Final = 2
+#: Blocks in which a transaction of several proofs may land, if that is less than what the lane allows: when one of
+#: its proofs becomes void, the others wait for its end.
+BATCH_TIMEOUT_BLOCKS: Final = 8
 #: Blocks after which an admitted transaction that is in no block is offered again: mempools forget.
 RESEND_AFTER: Final = 2
 #: A proof whose transactions failed this often in blocks is given up: what fails for ever must not run for ever.
@@ -103,12 +112,13 @@ def follow(flight: Flight, height: int) -> Follow:
 
     One block is granted after the last one in which it may have landed: nodes index a block after they commit it.
     """
-    attempt = flight.attempt
-    if height > attempt.timeout_height + 1:
+    attempt, timeout = flight.attempt, flight.attempt.timeout_height
+    assert timeout is not None, "only what is signed is followed"
+    if height > timeout + 1:
         return Follow.SUPERSEDE
     if flight.overtaken_at is not None:
         return Follow.SUPERSEDE if height > flight.overtaken_at else Follow.WAIT
-    if height >= attempt.timeout_height:
+    if height >= timeout:
         return Follow.WAIT  # the next block is past its timeout
     if flight.sent_at is None:
         return Follow.SEND
@@ -121,7 +131,12 @@ def may_surface(ended: Iterable[Attempt], height: int) -> bool:
 
     Only one that was superseded before its timeout: its sequence was used, perhaps by itself.
     """
-    return any(attempt.state is AttemptState.SUPERSEDED and height <= attempt.timeout_height + 1 for attempt in ended)
+    return any(
+        attempt.state is AttemptState.SUPERSEDED
+        and attempt.timeout_height is not None
+        and height <= attempt.timeout_height + 1
+        for attempt in ended
+    )
 
 
 def next_sequence(committed: int, taken: Collection[int]) -> int:
@@ -143,6 +158,8 @@ class After(enum.Enum):
     #: Keep the proof and try again after a pause.
     PAUSE = "pause"
     GIVE_UP = "give up"
+    #: Have another key chosen; if there is none, pause.
+    OTHER_KEY = "other key"
 
 
 def after_failure(what: Disposition, failures: int) -> After:
@@ -153,7 +170,93 @@ def after_failure(what: Disposition, failures: int) -> After:
         return After.PAUSE  # costs one free transaction per pause at most, and pauses grow
     if failures >= MAX_FAILURES:
         return After.GIVE_UP
+    if what is Disposition.OTHER_KEY:
+        return After.OTHER_KEY
     return After.PAUSE if what is Disposition.ALERT else After.AGAIN
+
+
+class Volatility(enum.IntEnum):
+    """How soon a proof may become void by what others do; the lower goes first among those of a priority."""
+
+    #: One puzzle for the whole chain.
+    CHARTER = 0
+    #: Another fleet may take the planet's queue, and the shield may rise.
+    RAID = 1
+    #: A success of another work resets the clock.
+    SHARED_CLOCK = 2
+    #: Its own clock, which its owner's play may reset.
+    OWN_CLOCK = 3
+    #: The anchor stands until it is built.
+    BUILD = 4
+
+
+def volatility(work: Work, clock: str) -> Volatility:
+    """How soon a proof of this work may become void; `clock` names the clock that it shares, if it does."""
+    if work.action is Action.CHARTER:
+        return Volatility.CHARTER
+    if work.action is Action.RAID:
+        return Volatility.RAID
+    if clock:
+        return Volatility.SHARED_CLOCK
+    return Volatility.BUILD if work.action is Action.BUILD else Volatility.OWN_CLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class Cargo:
+    """What decides whether a proof may share a transaction with others."""
+
+    #: Objects whose change moves, ends or pauses the work: if one proof's success may touch another's, they are
+    #: not independent.
+    objects: frozenset[str]
+    #: The clock that a success resets; empty if it is the work's own.
+    clock: str
+    #: Proofs that failed together stay apart from all others until it is known which one it was; 0 for the rest.
+    group: int
+    #: It stands alone: priced, or tried before without success.
+    alone: bool
+
+    def goes_with(self, other: Cargo) -> bool:
+        """Whether both may stand in one transaction, where the failure of one undoes the other."""
+        if self.alone or other.alone or self.group != other.group:
+            return False
+        if self.clock and self.clock == other.clock:
+            return False
+        return self.objects.isdisjoint(other.objects)
+
+
+_T = TypeVar("_T")
+
+
+def pack(ready: Sequence[_T], cargo: Callable[[_T], Cargo], slots: int, most: int) -> list[list[_T]]:
+    """Distribute proofs, the first to go first, over at most `slots` transactions of at most `most` proofs.
+
+    As many transactions as there are slots, each as small as that allows: a failure then undoes the fewest. What
+    finds no place is left out.
+    """
+    if slots < 1:
+        return []
+    size = max(1, min(most, math.ceil(len(ready) / slots)))
+    packed: list[list[_T]] = []
+    for one in ready:
+        if len(packed) < slots:
+            packed.append([one])
+            continue
+        for limit in (size, most):  # a fuller one rather than none: others may not go with it
+            room = next((held for held in packed if len(held) < limit and _fits(one, held, cargo)), None)
+            if room is not None:
+                room.append(one)
+                break
+    return packed
+
+
+def _fits(one: _T, held: Sequence[_T], cargo: Callable[[_T], Cargo]) -> bool:
+    return all(cargo(one).goes_with(cargo(other)) for other in held)
+
+
+def halves(proofs: Sequence[_T]) -> tuple[Sequence[_T], Sequence[_T]]:
+    """Two halves of what failed together, the first the larger."""
+    middle = (len(proofs) + 1) // 2
+    return proofs[:middle], proofs[middle:]
 
 
 def pause_blocks(pauses: int) -> int:

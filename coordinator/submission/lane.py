@@ -55,6 +55,7 @@ from coordinator.submission.decision import (
     transaction_of,
     volatility,
 )
+from coordinator.submission.founding import GasPrice
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.outcome import (
     Broadcast,
@@ -102,6 +103,8 @@ class Settings:
     timeout_blocks: int = 20
     #: Gas limit for each proof.
     gas_limit: int = GAS_LIMIT
+    #: What a founding pays; nothing if None.
+    gas_price: GasPrice | None = None
     #: New transactions per block: what the node takes from one address.
     sends_per_block: int = SENDS_PER_BLOCK
     #: Proofs in one transaction at most.
@@ -602,10 +605,9 @@ class Lane:
 
         async def look(proof: _Proof) -> _Ready | None:
             async with gate:
-                ready = None
                 with _apart(proof):
-                    ready = await self._look_at(proof)
-                return ready
+                    return await self._look_at(proof)
+            return None
 
         if len(hand) == 1:
             found: list[_Ready | None] = [await look(hand[0])]
@@ -764,6 +766,8 @@ class Lane:
                 sequence=sequence,
                 timeout_height=timeout,
                 gas_limit=self._settings.gas_limit,
+                founding=one.submission.founding,
+                gas_price=self._settings.gas_price,
             )
             return signed, timeout
         timeout = timeout_at(height, min(blocks, BATCH_TIMEOUT_BLOCKS))
@@ -900,7 +904,8 @@ class Lane:
             what = await self._asked_for_the_right(proof)
         after = after_failure(what, proof.failures)
         if after is After.OTHER_KEY:
-            logger.error("The key %s may not do it any more: %s (job %s).", self.address, reason, ended.job_id)
+            told = f"the key {self.address} may not do it: {reason}"
+            logger.error("The operator should look at this: %s (job %s).", told, ended.job_id)
             try:
                 await self._company.reassign(proof.submission, self)
                 return

@@ -2,7 +2,8 @@
 
 The log is for people: its wording changes between versions, and digits of a nonce or a hash look like any error
 number. The one number read from a log is the sequence that the chain expects, and only when the code says that the
-sequence was wrong; if it cannot be read, the account is queried instead.
+sequence was wrong; if it cannot be read, the account is queried instead. (What else a log names as data, the preimage
+of a rejected proof, is read by `rejection`, which decides nothing.)
 
 Sources: structsd x/structs/types/errors.go and its ante package (v0.16 to v0.21), cosmos-sdk v0.53 types/errors.
 """
@@ -27,6 +28,11 @@ class Disposition(enum.Enum):
     #: A limit per block or a full mempool: nothing is wrong with the proof. Read the work again, then submit after
     #: the next block; bounded by the caller.
     RETRY_NEXT_BLOCK = "retry next block"
+    #: v0.16 tells every condition of its ante handler by one code: a limit per block, or a key without the right. Find
+    #: out which by asking for the right, then as RETRY_NEXT_BLOCK or OTHER_KEY.
+    UNKNOWN_ANTE = "unknown ante refusal"
+    #: The key may not do this: another one may; else pause with the reason.
+    OTHER_KEY = "other key"
     #: The sequence was wrong: take it from `expected_sequence` or from the account, and sign again.
     RESYNC_SEQUENCE = "resync sequence"
     #: The puzzle may have changed: read the work again. Same anchor: submit the proof again at a height that asks
@@ -46,7 +52,7 @@ WRONG_SEQUENCE: Final = 32
 _STRUCTS: Final = {
     1002: Disposition.REMINE,  # invalid parameters: the anchor lies after the node's height, or the node is behind
     1050: Disposition.GIVE_UP,  # object not found
-    1100: Disposition.ALERT,  # permission on the object (also: the struct does not exist, so its owner is nobody)
+    1100: Disposition.OTHER_KEY,  # permission on the object (also: the struct does not exist, so its owner is nobody)
     1150: Disposition.ALERT,  # player unknown
     1151: Disposition.ALERT,  # player state
     1201: Disposition.PAUSE,  # power: owner offline, or no capacity for the finished struct
@@ -67,12 +73,12 @@ _STRUCTS_ANTE: Final = {
     2002: Disposition.ALERT,  # unknown message
     2003: Disposition.ALERT,  # missing creator
     2004: Disposition.ALERT,  # nested message
-    2010: Disposition.ALERT,  # address not registered
-    2011: Disposition.ALERT,  # address lacks the permission bit
+    2010: Disposition.OTHER_KEY,  # address not registered
+    2011: Disposition.OTHER_KEY,  # address lacks the permission bit
     2020: Disposition.ALERT,  # 2020 to 2022: charge conditions, which a completion never meets
     2021: Disposition.ALERT,
     2022: Disposition.ALERT,
-    2030: Disposition.RETRY_NEXT_BLOCK,  # the object occurs twice in one transaction (ours hold one message each)
+    2030: Disposition.RETRY_NEXT_BLOCK,  # the object occurs twice in one transaction (never in ours)
     2031: Disposition.RETRY_NEXT_BLOCK,  # the object had its attempt in this block
     2032: Disposition.RETRY_NEXT_BLOCK,  # 2032, 2033: other limits per block
     2033: Disposition.RETRY_NEXT_BLOCK,
@@ -86,7 +92,11 @@ _STRUCTS_ANTE: Final = {
 _SDK: Final = {
     2: Disposition.ALERT,  # cannot be decoded
     4: Disposition.ALERT,  # unauthorized: signature, chain id or account number
+    5: Disposition.ALERT,  # insufficient funds (a priced transaction)
+    8: Disposition.ALERT,  # public key does not belong to the address
+    9: Disposition.ALERT,  # the account does not exist
     11: Disposition.ALERT,  # out of gas
+    12: Disposition.ALERT,  # memo too large
     13: Disposition.ALERT,  # insufficient fee
     18: Disposition.ALERT,  # invalid request
     19: Disposition.ALREADY_SENT,  # in the mempool cache already
@@ -97,9 +107,8 @@ _SDK: Final = {
 }
 
 _UNDEFINED: Final = {
-    # v0.16 reports every ante condition as code 1. The client has checked registration and permission before, so
-    # what remains are the limits per block; an ante failure costs neither sequence nor the object's slot.
-    1: Disposition.RETRY_NEXT_BLOCK,
+    # v0.16 reports every ante condition as code 1; an ante failure costs neither sequence nor the object's slot.
+    1: Disposition.UNKNOWN_ANTE,
     111222: Disposition.ALERT,  # the node recovered from a panic
 }
 
@@ -108,6 +117,31 @@ _TABLE: Final = {"structs": _STRUCTS, "structs-ante": _STRUCTS_ANTE, "sdk": _SDK
 UNKNOWN: Final = Disposition.ALERT
 
 _SEQUENCES: Final = re.compile(r"expected\s+([0-9]{1,20})\s*,\s*got\s+[0-9]{1,20}(?![0-9])", re.IGNORECASE | re.ASCII)
+
+
+#: What concerns the account, the mempool or the moment, whatever proofs a transaction holds.
+_WHOLE: Final = {
+    ("sdk", 19),
+    ("sdk", 20),
+    ("sdk", 30),
+    ("sdk", WRONG_SEQUENCE),
+    ("structs-ante", 2040),
+    ("structs-ante", 2041),
+}
+
+
+def concerns_whole(answer: TxAnswer) -> bool:
+    """Whether an answer says nothing about any one of the transaction's proofs: another half would meet the same."""
+    return (answer.codespace, answer.code) in _WHOLE
+
+
+#: A transaction of fewer messages may pass.
+_TOO_LARGE: Final = {("structs-ante", 2000), ("structs-ante", 2001), ("sdk", 11), ("sdk", 21)}
+
+
+def is_too_large(answer: TxAnswer) -> bool:
+    """Whether a transaction held more than the chain takes in one."""
+    return (answer.codespace, answer.code) in _TOO_LARGE
 
 
 def disposition(answer: TxAnswer) -> Disposition:

@@ -196,7 +196,7 @@ class FatefulStore:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
-        writes = name in ("save_jobs", "add_attempt", "update_attempt")
+        writes = name in ("save_jobs", "add_attempts", "update_attempts", "add_attempt", "update_attempt")
 
         async def call(*arguments: Any) -> Any:
             self.calls += 1

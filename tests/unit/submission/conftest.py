@@ -140,6 +140,9 @@ class ScriptedChain:
         order = self.next_broadcasts.popleft() if self.next_broadcasts else ""
         if order == "lost before":
             raise ChainUnavailable("no answer in time")
+        if isinstance(order, str) and order.startswith("expect "):
+            log = f"account sequence mismatch, expected {order.split()[1]}, got {sent.sequence}"
+            return TxAnswer(sent.tx_hash, 32, "sdk", log)
         answer = self._check(sent) if isinstance(order, str) else TxAnswer(sent.tx_hash, order[1], order[0], "refused")
         if answer.code == 0:
             self.mempool.append(sent)
@@ -224,19 +227,29 @@ class MemoryStore:
         self.interrupt: Callable[[str], Awaitable[None]] = nothing
 
     async def add_attempt(self, attempt: Attempt) -> Attempt:
-        await self.interrupt("add_attempt")
-        if any(row.state.live and claim_of(row.work) == claim_of(attempt.work) for row in self.rows):
+        (stored,) = await self.add_attempts([attempt])
+        return stored
+
+    async def add_attempts(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        await self.interrupt("add_attempts")
+        claims = [claim_of(attempt.work) for attempt in attempts]
+        assert len(set(claims)) == len(claims)
+        if any(row.state.live and claim_of(row.work) in claims for row in self.rows):
             raise LiveAttemptExists("live already")
-        stored = replace(attempt, ledger_id=len(self.rows) + 1)
-        self.rows.append(stored)
-        await self.interrupt("add_attempt done")
+        stored = [replace(attempt, ledger_id=len(self.rows) + place) for place, attempt in enumerate(attempts, start=1)]
+        self.rows += stored
+        await self.interrupt("add_attempts done")
         return stored
 
     async def update_attempt(self, attempt: Attempt) -> None:
-        await self.interrupt("update_attempt")
-        assert attempt.ledger_id is not None
-        self.rows[attempt.ledger_id - 1] = attempt
-        await self.interrupt("update_attempt done")
+        await self.update_attempts([attempt])
+
+    async def update_attempts(self, attempts: Sequence[Attempt]) -> None:
+        await self.interrupt("update_attempts")
+        for attempt in attempts:
+            assert attempt.ledger_id is not None
+            self.rows[attempt.ledger_id - 1] = attempt
+        await self.interrupt("update_attempts done")
 
     async def live_attempts(self) -> list[Attempt]:
         await self.interrupt("live_attempts")
@@ -303,7 +316,7 @@ class Scene:
 
     async def settle(self) -> None:
         """Let the lane do all it can; with a chain and a ledger in memory nothing waits for anything else."""
-        for _ in range(20):
+        for _ in range(60):
             await asyncio.sleep(0)
         if self.task.done():
             self.task.result()

@@ -11,7 +11,7 @@ import pytest
 from coordinator.core.job import TransactionState
 from coordinator.store.protocol import StoreError
 from coordinator.submission.attempt import AttemptState
-from coordinator.submission.lane import Broadcast, GaveUp, Included, Lane, Paused, Rejected, Signed, Stale
+from coordinator.submission.lane import Broadcast, GaveUp, Included, Lane, Paused, Rejected, Settings, Signed, Stale
 from hashfleet.action import Action
 from hashfleet.errors import BadChainAnswer, ChainUnavailable, InvalidInput, KeyProblem, WorkPaused
 
@@ -383,7 +383,7 @@ async def test_a_chain_that_does_not_answer_is_asked_again_with_the_next_block(s
 
 async def test_a_ledger_that_cannot_be_written_stops_all_sending_until_it_can(scene: Scene) -> None:
     async def full(call: str) -> None:
-        if call == "add_attempt":
+        if call == "add_attempts":
             raise StoreError("the disk is full")
 
     healthy, scene.ledger.interrupt = scene.ledger.interrupt, full
@@ -412,8 +412,7 @@ async def test_an_account_that_does_not_exist_pauses_every_proof(scene: Scene) -
 async def test_a_sequence_mismatch_resyncs_and_signs_anew(scene: Scene) -> None:
     scene.chain.foreign_pending = 1  # the owner plays with the same key
     await scene.submit(scene.pose(1))
-    assert scene.of("pow_1") == ["Signed", "Rejected"]
-    await scene.block()
+    assert scene.of("pow_1") == ["Signed", "Rejected", "Signed", "Broadcast"]
     assert [(row.state, row.sequence) for row in scene.ledger.rows] == [
         (AttemptState.REJECTED, 7),
         (AttemptState.BROADCAST, 8),
@@ -422,8 +421,26 @@ async def test_a_sequence_mismatch_resyncs_and_signs_anew(scene: Scene) -> None:
     assert scene.included == ["pow_1"]
 
 
-async def test_after_a_sequence_mismatch_nothing_more_is_signed_in_that_block(scene: Scene) -> None:
-    scene.chain.foreign_pending = 1
+async def test_a_node_is_believed_once_a_block_about_the_sequence(scene: Scene) -> None:
+    scene.chain.next_broadcasts.extend(["expect 8", "expect 9", "expect 10"])
+    await scene.submit(*(scene.pose(number) for number in range(5)))
+    assert [row.sequence for row in scene.ledger.rows] == [7, 8]
+    await scene.block(3)
+    assert len(scene.included) == 5
+
+
+@pytest.mark.parametrize("order", ["expect 6", "expect 5000000"])
+async def test_a_sequence_that_a_node_cannot_rightly_expect_is_not_believed(scene: Scene, order: str) -> None:
+    scene.chain.next_broadcasts.append(order)
+    await scene.submit(scene.pose(1))
+    assert len(scene.chain.broadcasts) == 1
+    await scene.block(2)
+    assert [row.sequence for row in scene.ledger.rows] == [7, 7]
+    assert scene.included == ["pow_1"]
+
+
+async def test_after_a_sequence_mismatch_without_a_hint_nothing_more_is_signed_in_that_block(scene: Scene) -> None:
+    scene.chain.next_broadcasts.append(("sdk", 32))
     await scene.submit(*(scene.pose(number) for number in range(5)))
     assert len(scene.chain.broadcasts) == 1
     await scene.block(2)
@@ -628,7 +645,11 @@ async def test_a_proof_that_fails_in_five_blocks_is_given_up(scene: Scene) -> No
     await scene.submit(scene.pose(1))
     await scene.block(30)
     assert len(scene.chain.broadcasts) == 5
-    assert scene.told[-1] == GaveUp("pow_1", "the chain answered structs 1800: as executed")
+    assert scene.told[-1] == GaveUp(
+        "pow_1",
+        "the chain answered structs 1800: as executed (the chain rejected the proof: the chain did not say what it "
+        "hashed)",
+    )
 
 
 async def test_a_refusal_for_good_gives_up(scene: Scene) -> None:
@@ -694,7 +715,14 @@ async def test_an_outcome_that_the_coordinator_refuses_does_not_stop_the_lane(sc
 
 def test_a_lane_needs_a_timeout(scene: Scene) -> None:
     with pytest.raises(InvalidInput, match="timeout_blocks is 0"):
-        Lane(scene.chain, scene.store, scene.lane._key, clock=float, on_outcome=scene._hear, timeout_blocks=0)
+        Lane(
+            scene.chain,
+            scene.store,
+            scene.lane._key,
+            clock=float,
+            on_outcome=scene._hear,
+            settings=Settings(timeout_blocks=0),
+        )
 
 
 async def test_a_rejected_transaction_is_shown_with_what_the_chain_said(scene: Scene) -> None:

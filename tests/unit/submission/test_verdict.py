@@ -14,15 +14,16 @@ TABLE = {
     Disposition.RETRY_NEXT_BLOCK: [
         *[("structs-ante", code) for code in (2030, 2031, 2032, 2033, 2040, 2041)],
         ("sdk", 20),
-        ("undefined", 1),
     ],
+    Disposition.UNKNOWN_ANTE: [("undefined", 1)],
+    Disposition.OTHER_KEY: [("structs", 1100), ("structs-ante", 2010), ("structs-ante", 2011)],
     Disposition.ALREADY_SENT: [("sdk", 19)],
     Disposition.RESYNC_SEQUENCE: [("sdk", 32)],
     Disposition.ALERT: [
-        *[("structs", code) for code in (1100, 1150, 1151, 1600, 1750)],
-        *[("structs-ante", code) for code in (2000, 2001, 2002, 2003, 2004, 2010, 2011)],
+        *[("structs", code) for code in (1150, 1151, 1600, 1750)],
+        *[("structs-ante", code) for code in (2000, 2001, 2002, 2003, 2004)],
         *[("structs-ante", code) for code in (2020, 2021, 2022, 2042, 2043, 2050)],
-        *[("sdk", code) for code in (2, 4, 11, 13, 18, 21)],
+        *[("sdk", code) for code in (2, 4, 5, 8, 9, 11, 12, 13, 18, 21)],
         ("undefined", 111222),
     ],
 }
@@ -45,7 +46,7 @@ def test_code_0_is_success_in_every_codespace(codespace: str) -> None:
 
 @pytest.mark.parametrize(
     ("codespace", "code"),
-    [("structs", 9999), ("structs", 32), ("sdk", 1800), ("sdk", 5), ("structs-ante", 1), ("wasm", 2), ("", 1)],
+    [("structs", 9999), ("structs", 32), ("sdk", 1800), ("sdk", 6), ("structs-ante", 1), ("wasm", 2), ("", 1)],
 )
 def test_an_unknown_code_stops_the_attempt_and_asks_a_person(codespace: str, code: int) -> None:
     assert disposition(answer(codespace, code)) is UNKNOWN is Disposition.ALERT

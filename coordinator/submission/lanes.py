@@ -1,0 +1,197 @@
+"""All signing accounts of this coordinator: a lane each, and who signs for what. A `Submitter`.
+
+The key for a job is chosen when its work is first read, before anything is hashed: the first one, in the order in
+which they were given, whose player owns the object, else the first one that the owner lets do it. A key that loses its
+right is replaced by another; if there is none, the job is held with the reason.
+
+Without any key nothing is sent: jobs that ask for a transaction wait and say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from coordinator.chain.client import ChainClient
+from coordinator.store.protocol import Store
+from coordinator.submission.decision import MESSAGES_PER_PLAYER
+from coordinator.submission.keys import SigningKey
+from coordinator.submission.lane import Lane, Settings
+from coordinator.submission.outcome import Outcome, Paused, Reassigned, Submission, claim_of
+from coordinator.submission.submitter import SignerStatus
+from hashfleet.action import Action
+from hashfleet.errors import ChainError, HashfleetError, InvalidInput, KeyProblem, WorkPaused
+
+logger = logging.getLogger(__name__)
+
+#: Why a job waits where there is no key.
+NO_KEY: Final = (
+    "no key may sign: the coordinator runs without signing keys; give it --key-file, or ask for the proof to be "
+    "returned instead"
+)
+#: Proofs without a key for which one is looked for per block at most.
+CHOICES_PER_BLOCK: Final = 32
+
+
+class Lanes:
+    """Gets proofs into the chain under several keys. Used from one event loop."""
+
+    def __init__(
+        self,
+        chain: ChainClient,
+        store: Store,
+        keys: Sequence[SigningKey],
+        *,
+        clock: Callable[[], float],
+        on_outcome: Callable[[Outcome], Awaitable[None]],
+        settings: Settings | None = None,
+    ) -> None:
+        """`keys` in the order in which they are preferred; none at all only watches."""
+        self._chain = chain
+        self._on_outcome = on_outcome
+        self._lanes: dict[str, Lane] = {}
+        for key in keys:
+            if key.address in self._lanes:
+                raise InvalidInput(f"the key of {key.address} is given twice; each should be given once")
+            self._lanes[key.address] = Lane(
+                chain,
+                store,
+                key,
+                clock=clock,
+                on_outcome=on_outcome,
+                settings=settings,
+                company=self,
+                takes_orphans=not self._lanes,
+            )
+        #: Proofs whose key is not known or not here any more, by job; and what was told of them.
+        self._unassigned: dict[str, Submission] = {}
+        self._told: dict[str, str] = {}
+        self._wake = asyncio.Event()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses that it signs with, first choice first."""
+        return tuple(self._lanes)
+
+    def status(self) -> tuple[SignerStatus, ...]:
+        """How each of its addresses fares, in their order."""
+        return tuple(lane.status() for lane in self._lanes.values())
+
+    async def choose_signer(self, action: Action, object_id: str) -> str:
+        """The address that is to sign for this work.
+
+        Raises KeyProblem if no key may, WorkPaused if there are no keys at all, and what the chain client raises.
+        """
+        if not self._lanes:
+            raise WorkPaused(NO_KEY)
+        delegate, refusals = "", []
+        for address, lane in self._lanes.items():
+            try:
+                right = await self._chain.check_signer(address, action, object_id)
+            except KeyProblem as error:
+                refusals.append(str(error))
+                continue
+            lane.player_id = right.player_id
+            if right.owns:
+                return address
+            delegate = delegate or address
+        if delegate:
+            return delegate
+        raise KeyProblem(refusals[0] if len(refusals) == 1 else f"no key may do it: {'; '.join(refusals)}")
+
+    async def recover(self) -> None:
+        """Take up the live attempts of the ledger. May be called again until it is run. Raises StoreError."""
+        for lane in self._lanes.values():
+            await lane.recover()
+
+    def submit(self, submission: Submission) -> None:
+        """Queue a proof with the lane of its key. A claim that is on its way already goes on as it is."""
+        self._unassigned.pop(submission.job_id, None)
+        claim = claim_of(submission.work)
+        on_its_way = next((lane for lane in self._lanes.values() if lane.has(claim)), None)
+        target = on_its_way or self._lanes.get(submission.signer or "")
+        for lane in self._lanes.values():
+            if lane is not target:
+                lane.let_go(submission.job_id)
+        if target is None:
+            self._unassigned[submission.job_id] = submission
+            self._wake.set()
+            return
+        self._told.pop(submission.job_id, None)
+        target.submit(submission)
+
+    def block_seen(self, height: int) -> None:
+        """A block of this height is committed."""
+        for lane in self._lanes.values():
+            lane.block_seen(height)
+        if self._unassigned:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled. Raises StoreDamaged, in a group."""
+        async with asyncio.TaskGroup() as group:
+            for address, lane in self._lanes.items():
+                group.create_task(lane.run(), name=f"lane {address}")
+            group.create_task(self._assign(), name="keys")
+
+    # ---- what the lanes ask of each other ------------------------------------------------------------------------
+
+    def has_lane(self, address: str) -> bool:
+        """Whether some lane signs with this address."""
+        return address in self._lanes
+
+    def messages_left(self, lane: Lane) -> int:
+        """Messages that the lane's player may still have on their way: a limit over all keys of a player.
+
+        Lanes whose player is not known yet are taken for the same player's.
+        """
+        shared = (each for each in self._lanes.values() if not (each.player_id and lane.player_id) or _same(each, lane))
+        return max(0, MESSAGES_PER_PLAYER - sum(each.messages for each in shared))
+
+    async def reassign(self, submission: Submission, lane: Lane) -> None:
+        """The chain says that the lane's key may not do this: let another lane have it. Raises KeyProblem."""
+        address = await self.choose_signer(submission.work.action, submission.work.object_id)
+        if address == lane.address:
+            raise KeyProblem(f"the key {address} has its rights all the same; the chain should be asked again later")
+        logger.info("Job %s is signed for with %s from now on, not with %s.", submission.job_id, address, lane.address)
+        await self._give(submission, address)
+
+    # ---- proofs without a key ------------------------------------------------------------------------------------
+
+    async def _assign(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            for submission in list(self._unassigned.values())[:CHOICES_PER_BLOCK]:
+                try:
+                    address = await self.choose_signer(submission.work.action, submission.work.object_id)
+                except (KeyProblem, ChainError) as error:
+                    if self._unassigned.get(submission.job_id) is submission:
+                        del self._unassigned[submission.job_id]
+                        self._unassigned[submission.job_id] = submission  # the others' turn comes first
+                        await self._tell_paused(submission, str(error))
+                    continue
+                if self._unassigned.get(submission.job_id) is submission:
+                    await self._give(submission, address)
+
+    async def _give(self, submission: Submission, address: str) -> None:
+        self.submit(replace(submission, signer=address))
+        await self._tell(Reassigned(submission.job_id, address))
+
+    async def _tell_paused(self, submission: Submission, reason: str) -> None:
+        if self._told.get(submission.job_id) != reason:
+            self._told[submission.job_id] = reason
+            await self._tell(Paused(submission.job_id, reason))
+
+    async def _tell(self, outcome: Outcome) -> None:
+        try:
+            await self._on_outcome(outcome)
+        except HashfleetError as error:
+            logger.error("The coordinator did not take an outcome of job %s: %s", outcome.job_id, error)
+
+
+def _same(one: Lane, other: Lane) -> bool:
+    return one.player_id == other.player_id

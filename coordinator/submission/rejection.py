@@ -1,0 +1,72 @@
+"""Why the chain rejected a proof (structs 1800): its preimage, which the log names, beside ours. Pure.
+
+This is the one place where a log is read, and it is read as data: what the chain hashed, in a form that is checked
+strictly. What is done about a rejection is decided from its code alone (`verdict`); this only tells which cause it was.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Final
+
+from coordinator.submission.attempt import RejectionCause
+from hashfleet.action import MAX_HEIGHT, Action, Work
+from hashfleet.errors import InvalidInput
+from hashfleet.proof import Proof
+
+#: Code of codespace "structs" for a rejected proof.
+PROOF_REJECTED: Final = 1800
+#: The chain prints a preimage in this frame in every version read. No parenthesis can stand in one of ours.
+_NAMED: Final = re.compile(r"work failure for input \(([^()\s]{1,512})\) when trying to ", re.ASCII)
+_ANCHOR: Final = re.compile(r"([0-9]{1,10})NONCE\Z", re.ASCII)
+_TARGET: Final = re.compile(r"@(2-[0-9]{1,20})RAID", re.ASCII)
+
+
+def named_preimage(log: str) -> str | None:
+    """The preimage that a log says the chain hashed, or None if it names none, or several.
+
+    >>> named_preimage("work failure for input (5-1BUILD100NONCE7) when trying to build on struct 5-1")
+    '5-1BUILD100NONCE7'
+    """
+    found = set(_NAMED.findall(log))
+    return str(found.pop()) if len(found) == 1 else None
+
+
+def cause_of(work: Work, proof: Proof, log: str) -> RejectionCause:
+    """Why the chain rejected `proof`, which was found for `work`."""
+    theirs = named_preimage(log)
+    if theirs is None:
+        return RejectionCause.UNKNOWN
+    if theirs == work.prefix.decode("ascii") + proof.nonce:
+        return RejectionCause.DIFFICULTY
+    if proof.nonce and not theirs.endswith(proof.nonce):
+        return RejectionCause.OTHER_FORM
+    prefix = theirs[: len(theirs) - len(proof.nonce)]
+    return RejectionCause.ANCHOR_MOVED if _is_of(work, prefix) else RejectionCause.OTHER_FORM
+
+
+def explain(cause: RejectionCause, work: Work, proof: Proof, log: str) -> str:
+    """The cause in one sentence for people."""
+    if cause is RejectionCause.DIFFICULTY:
+        return f"the difficulty was too high at that height for a proof of {proof.zeros} zeros"
+    if cause is RejectionCause.UNKNOWN:
+        return "the chain did not say what it hashed"
+    ours, theirs = work.prefix.decode("ascii") + proof.nonce, named_preimage(log)
+    if cause is RejectionCause.ANCHOR_MOVED:
+        return f"the anchor had moved: the chain hashed {theirs}, the proof is for {ours}"
+    return f"the chain hashes another form of preimage: {theirs}, where the proof is for {ours}"
+
+
+def _is_of(work: Work, prefix: str) -> bool:
+    """Whether it is the prefix of the same work with another anchor, or another target of a raid."""
+    anchor, target = _ANCHOR.search(prefix), _TARGET.search(prefix)
+    if anchor is None or not 1 <= int(anchor[1]) <= MAX_HEIGHT:
+        return False
+    try:
+        there = replace(work, anchor=int(anchor[1]))
+        if work.action is Action.RAID:
+            there = replace(there, target_id=target[1] if target else None)
+    except InvalidInput:
+        return False
+    return there.prefix.decode("ascii") == prefix
