@@ -18,7 +18,7 @@ from coordinator.core.autopilot import (
 )
 from coordinator.core.job import Job, JobState
 from hashfleet.action import Action
-from hashfleet.autopilot_rule import AutopilotRule
+from hashfleet.autopilot_rule import PICKED_UP, AutopilotRule
 from hashfleet.job_request import JobRequest, Mode, Priority, StartMode
 
 BUILD, MINE, REFINE, RAID = Action.BUILD, Action.MINE, Action.REFINE, Action.RAID
@@ -31,13 +31,15 @@ def ended(state: JobState, at: float = NOW, error: str | None = None) -> Job:
 
 
 claims = st.builds(
-    lambda action, number: (action, f"{action.object_type}-{number}"), st.sampled_from(Action), st.integers(1, 12)
+    lambda action, number: (action, f"{action.object_type}-{number}"),
+    st.sampled_from(sorted(PICKED_UP, key=str)),
+    st.integers(1, 12),
 )
 failures = st.builds(Failure, st.just("gone"), st.integers(0, 10**9), st.floats(0, 2 * NOW))
 rules = st.builds(
     AutopilotRule,
     st.just("1-11"),
-    st.frozensets(st.sampled_from(Action), min_size=1),
+    st.frozensets(st.sampled_from(sorted(PICKED_UP, key=str)), min_size=1),
     st.sampled_from(Priority),
     st.sampled_from(StartMode),
     st.sampled_from(Mode),
@@ -52,7 +54,7 @@ rules = st.builds(
     st.lists(claims, max_size=30),
     st.frozensets(claims),
     st.dictionaries(claims, failures),
-    st.frozensets(st.sampled_from(Action)),
+    st.frozensets(st.sampled_from(sorted(PICKED_UP, key=str))),
 )
 def test_a_request_is_wanted_outstanding_free_allowed_and_asked_once(
     rule: AutopilotRule,
