@@ -12,11 +12,13 @@ import pytest
 from coordinator.chain.client import Account, Block
 from coordinator.chain.structsd import StructsdClient
 from coordinator.submission import keys
+from coordinator.submission.consent import sign_consent
 from coordinator.submission.transaction import SignedTransaction, sign_completion
 from coordinator.submission.verdict import Disposition, disposition, expected_sequence
 from devnet.node import Devnet
 from devnet.staging import Condition, Stage
 from hashfleet.action import Action, Work
+from hashfleet.charter import Founding
 from hashfleet.difficulty import safe
 from hashfleet.errors import KeyProblem, WorkGone, WorkPaused
 from hashfleet.proof import Proof, verify
@@ -72,7 +74,7 @@ def signed(client: StructsdClient, work: Work, proof: Proof, account: Account) -
     )
 
 
-@pytest.mark.parametrize("action", Action)
+@pytest.mark.parametrize("action", WORKS)
 async def test_work_is_read_as_the_chain_holds_it(client: StructsdClient, action: Action) -> None:
     work = (await client.read_work(action, WORKS[action].object_id)).work
     assert (work.action, work.object_id, work.anchor, work.target_id) == (
@@ -85,7 +87,7 @@ async def test_work_is_read_as_the_chain_holds_it(client: StructsdClient, action
     assert work.range == WORKS[action].range
 
 
-@pytest.mark.parametrize("action", Action)
+@pytest.mark.parametrize("action", WORKS)
 async def test_a_signed_completion_is_admitted_included_and_found(
     client: StructsdClient, devnet: Devnet, action: Action
 ) -> None:
@@ -223,7 +225,7 @@ async def test_a_change_that_concerns_a_work_touches_what_the_work_hangs_on(
         assert touched & depends_on
 
 
-@pytest.mark.parametrize("action", Action)
+@pytest.mark.parametrize("action", WORKS)
 async def test_a_completed_proof_touches_its_own_work(client: StructsdClient, devnet: Devnet, action: Action) -> None:
     reading = await client.read_work(action, WORKS[action].object_id)
     await devnet.advance()
@@ -391,3 +393,62 @@ async def test_a_proof_for_a_planet_under_raid_is_refused_for_now(v21: tuple[Dev
     assert (found.codespace, found.code) == ("structs", 1650)
     assert "under_raid" in found.log
     assert disposition(found) is Disposition.PAUSE
+
+
+# The guild charter
+
+
+#: A founder beside player 1-11, whose key solves.
+FOUNDER = keys.from_hex("33" * 32)
+FOUNDING = Founding("3-1", "guild.example", "4-1")
+
+
+async def founded(client: StructsdClient, work: Work, founding: Founding, height: int) -> SignedTransaction:
+    account = await client.account(KEY.address)
+    return sign_completion(
+        work,
+        solved(work, height),
+        KEY,
+        chain_id=client.chain_id,
+        account_number=account.number,
+        sequence=account.sequence,
+        timeout_height=START + 100,
+        founding=founding,
+    )
+
+
+@pytest.mark.parametrize("founder", ["1-11", "1-13"], ids=["the solver", "another player"])
+async def test_a_charter_is_read_signed_and_founds_a_guild(v21: tuple[Devnet, StructsdClient], founder: str) -> None:
+    devnet, client = v21
+    with devnet.edit() as stage:
+        stage.add_player("1-13", FOUNDER.address)
+        stage.set_charter(anchor=START - 600)
+    work = (await client.read_charter(founder, "1-11")).work
+    assert (work.anchor, work.range) == (START - 600, 600)
+    consent = sign_consent(FOUNDER, client.chain_id, founder, FOUNDING, work.anchor) if founder == "1-13" else None
+    founding = Founding(FOUNDING.reactor_id, FOUNDING.endpoint, FOUNDING.entry_substation_id, consent)
+    transaction = await founded(client, work, founding, devnet.height)
+    assert disposition(await client.broadcast(transaction.tx_bytes)) is Disposition.SUCCESS
+    await devnet.advance()
+    found = await client.find_transaction(transaction.tx_hash)
+    assert found is not None
+    assert (found.code, found.log) == (0, "")
+    assert (await client.read_charter("1-12", "1-11")).work.anchor == START + 1
+
+
+async def test_a_charter_that_another_guild_voided_is_to_be_mined_again(v21: tuple[Devnet, StructsdClient]) -> None:
+    devnet, client = v21
+    work = (await client.read_charter("1-11", "1-11")).work
+    transaction = await founded(client, work, FOUNDING, devnet.height)
+    devnet.set_anchor(Action.CHARTER, "1-11", START)
+    await client.broadcast(transaction.tx_bytes)
+    await devnet.advance()
+    found = await client.find_transaction(transaction.tx_hash)
+    assert found is not None
+    assert f"GUILDCHARTER{START}NONCE" in found.log
+    assert disposition(found) is Disposition.REMINE
+
+
+async def test_no_charter_is_read_before_v21(client: StructsdClient) -> None:
+    with pytest.raises(WorkGone, match="founds no guild by proof of work"):
+        await client.read_charter("1-11", "1-11")

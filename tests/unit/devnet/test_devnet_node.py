@@ -9,12 +9,15 @@ import sys
 from itertools import count
 
 import grpc
+import httpx2
 import pytest
+from click.testing import CliRunner
 from websockets.asyncio.client import connect
 
 from devnet import state_file
 from devnet.node import Devnet
 from hashfleet.action import Action, prefix
+from hashfleet.cli.devnet import command as devnet_command
 from hashfleet.difficulty import safe
 from hashfleet.errors import HashfleetError, InvalidInput
 from hashfleet.proof import verify
@@ -163,3 +166,26 @@ async def test_the_process_refuses_a_bad_scenario_in_one_sentence(tmp_path):
     assert process.returncode == 1
     assert errors.decode().startswith("hashfleet: scenario")
     assert errors.count(b"\n") == 1
+
+
+async def test_the_process_serves_rest_where_it_is_told_and_behaves_like_the_version_asked_for():
+    process = await command("--json", "--rest=127.0.0.1:0", "--version=v0.22")
+    try:
+        told = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
+        async with httpx2.AsyncClient(base_url=told["rest_url"], timeout=10) as rest:
+            info = (await rest.get("/cosmos/base/tendermint/v1beta1/node_info")).json()
+            charter = (await rest.get("/structs/structs/guild_charter")).json()
+        process.terminate()
+        await asyncio.wait_for(process.wait(), 10)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert info["application_version"]["version"] == "v0.22.0"
+    assert charter["difficultyRange"] == "600"
+
+
+@pytest.mark.parametrize("where", ["1317", "127.0.0.1:x", ":99", "127.0.0.1:99999"])
+def test_a_rest_address_that_is_none_is_refused(where):
+    answer = CliRunner().invoke(devnet_command, ["--rest", where])
+    assert answer.exit_code == 2
+    assert "HOST:PORT" in answer.output
