@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from coordinator.chain.block_events import permissions_on
 from coordinator.chain.client import Block, ChainClient
@@ -52,6 +52,16 @@ _PAGE: Final = 5000
 _UNFINISHED: Final = frozenset(state for state in JobState if not state.final)
 _FINAL: Final = frozenset(state for state in JobState if state.final)
 _NEVER: Final = -1
+
+
+class Signers(Protocol):
+    """Who may sign for proofs: of `coordinator.submission.submitter`, what is asked here."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]: ...
+
+    async def choose_signer(self, action: Action, object_id: str) -> str: ...
+
 
 SubmitAll = Callable[[Sequence[JobRequest]], Awaitable[list[tuple[JobView, bool] | HashfleetError]]]
 
@@ -130,15 +140,15 @@ class Autopilot:
         self,
         chain: ChainClient,
         store: Store,
-        address: str,
+        signers: Signers,
         submit_all: SubmitAll,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`address` is the signing key's; `submit_all` is the service's, which joins a job that does the same work."""
+        """`signers` says who may sign; `submit_all` is the service's, which joins a job that does the same work."""
         self._chain = chain
         self._store = store
-        self._address = address
+        self._signers = signers
         self._submit_all = submit_all
         self._clock = clock
         self._players: dict[str, _Player] = {}
@@ -385,7 +395,7 @@ class Autopilot:
             if checked is not None and height < checked + LOOK_BLOCKS:
                 continue
             try:
-                await self._chain.check_signer(self._address, action, object_id)
+                await self._signers.choose_signer(action, object_id)
             except KeyProblem as error:
                 player.allowed.pop(action, None)
                 if player.refusals.get(action) != str(error):
@@ -411,7 +421,7 @@ class Autopilot:
             player_id,
             f"{FLEET_TYPE}-{player_id.partition('-')[2]}",
             permissions_on(player_id),
-            permissions_on(f"{ADDRESS_TYPE}-{self._address}"),
+            *(permissions_on(f"{ADDRESS_TYPE}-{address}") for address in self._signers.addresses),
             *(object_id for _, object_id in outstanding),
             *(object_id for _, object_id in player.active),
         }

@@ -14,7 +14,7 @@ import logging
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -55,8 +55,10 @@ from coordinator.idempotency import KeysInHand, check_same
 from coordinator.store.protocol import JobFilter, KeyedRequest, Store, StoreDamaged, StoreError
 from coordinator.store.prune import keep_pruned
 from coordinator.submission.keys import SigningKey
-from coordinator.submission.lane import Lane, Submission
-from coordinator.submission.outcome import Outcome, outcome_event
+from coordinator.submission.lane import Settings as LaneSettings
+from coordinator.submission.lanes import Lanes
+from coordinator.submission.outcome import Outcome, Submission, outcome_event
+from coordinator.submission.submitter import SignerStatus, Submitter
 from hashfleet.action import ADDRESS_TYPE, Action
 from hashfleet.errors import (
     ChainError,
@@ -69,7 +71,7 @@ from hashfleet.errors import (
     WorkGone,
     WorkPaused,
 )
-from hashfleet.job_request import JobRequest, Priority
+from hashfleet.job_request import JobRequest, Mode, Priority
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +89,8 @@ _FIRST_PAUSE, _LAST_PAUSE = 0.2, 5.0
 _T = TypeVar("_T")
 #: A job as it stands now, and whether it was made for the request.
 Accepted = tuple[JobView, bool]
+#: Who hears what becomes of a submission.
+OnOutcome = Callable[[Outcome], Awaitable[None]]
 WorkerCommand = GrantLease | CancelLease | RetargetLease | SendVerdict
 
 
@@ -119,7 +123,10 @@ class FleetView:
     #: Seconds; 0 until measured.
     block_interval: float
     connected: bool
+    #: The first address that signs; empty in watch-only mode, and where a guild stack signs.
     signer_address: str
+    #: How each way to get proofs into the chain fares.
+    signers: tuple[SignerStatus, ...]
     #: Where the chain has probably come by now; for display only.
     estimated_height: int = 0
     endpoints: tuple[EndpointStatus, ...] = ()
@@ -132,19 +139,28 @@ class Service:
         self,
         chain: ChainClient,
         store: Store,
-        key: SigningKey,
+        keys: SigningKey | Sequence[SigningKey],
         *,
+        submitter: Callable[[OnOutcome], Submitter] | None = None,
+        lanes: LaneSettings | None = None,
         clock: Callable[[], float] = time.time,
         keep_seconds: float | None = None,
     ) -> None:
-        """`clock` gives Unix seconds. Ended jobs are forgotten `keep_seconds` after their end; None keeps all."""
+        """`keys` sign for proofs, the first choice first; without any nothing is sent. `submitter` makes another way to
+        get proofs into the chain instead. `clock` gives Unix seconds. Ended jobs are forgotten `keep_seconds` after
+        their end; None keeps all.
+        """
         self._chain = chain
         self._store = store
-        self._key = key
         self._clock = clock
         self._keep_seconds = keep_seconds
         self._machine = Machine(salt=secrets.randbelow(10**7))
-        self._lane = Lane(chain, store, key, clock=clock, on_outcome=self._take_outcome)
+        given = (keys,) if isinstance(keys, SigningKey) else tuple(keys)
+        self._submitter: Submitter = (
+            Lanes(chain, store, given, clock=clock, on_outcome=self._take_outcome, settings=lanes)
+            if submitter is None
+            else submitter(self._take_outcome)
+        )
         self._inbox: asyncio.Queue[tuple[Event, asyncio.Future[object] | None, Callable[[], object]]] = asyncio.Queue()
         self._sessions: dict[str, WorkerSession] = {}
         self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
@@ -155,7 +171,7 @@ class Service:
         #: Why the store does not take what changed, while it does not.
         self._refusal: StoreError | None = None
         #: Asks for the work of players by rules; see there.
-        self.autopilot = Autopilot(chain, store, key.address, self.submit_all, clock=clock)
+        self.autopilot = Autopilot(chain, store, self._submitter, self.submit_all, clock=clock)
 
     # ---- life ----------------------------------------------------------------------------------------------------
 
@@ -191,7 +207,7 @@ class Service:
             try:
                 await self._chain.connect()
                 block = await self._chain.latest_block()
-                await self._lane.recover()
+                await self._submitter.recover()
                 break
             except ChainUnavailable as error:
                 logger.warning("The chain does not answer (%s); trying again in %.1f s.", error, pause)
@@ -200,13 +216,13 @@ class Service:
         self._connected = True
         logger.info("Connected to chain %s at height %d.", self._chain.chain_id, block.height)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._lane.run(), name="lane")
+            group.create_task(self._submitter.run(), name="submitter")
             await self._see_block(block)
             async for block in self._chain.blocks():
                 await self._see_block(block)
 
     async def _see_block(self, block: Block) -> None:
-        self._lane.block_seen(block.height)
+        self._submitter.block_seen(block.height)
         await self.apply(BlockCommitted(self._clock(), block.height, block.time, block.touched))
         self.autopilot.block_seen(block)
 
@@ -302,7 +318,7 @@ class Service:
             case ReadWork():
                 self._start(self._read_work(command))
             case SubmitProof():
-                self._lane.submit(_submission(command))
+                self._submitter.submit(_submission(command))
             case DropWorker():
                 self._end_session(command.worker_id, command.reason)
             case _:
@@ -315,27 +331,40 @@ class Service:
 
     async def _read_work(self, command: ReadWork) -> None:
         request = command.request
+        submitted = request.mode is Mode.SUBMIT
+        signer, watched = "", frozenset[str]()
         try:
             async with self._chain_reads:
                 if request.action is Action.CHARTER:
-                    reading = await read_charter(self._chain, request, self._key.address)
+                    # The puzzle names the solver, so the key comes before the puzzle, with each reading.
+                    if submitted:
+                        signer = await self._submitter.choose_signer(request.action, request.object_id)
+                    reading = await read_charter(self._chain, request, signer)
                 else:
                     reading = await self._chain.read_work(request.action, request.object_id)
-                if command.check_signer:
-                    await self._chain.check_signer(self._key.address, request.action, request.object_id)
+                    watched = reading.depends_on
+                    if command.check_signer:
+                        signer = await self._submitter.choose_signer(request.action, request.object_id)
         except WorkGone as error:
             event: Event = WorkNotRead(self._clock(), command.job_id, Trouble.GONE, str(error), error.depends_on)
         except WorkPaused as error:
             event = WorkNotRead(self._clock(), command.job_id, Trouble.PAUSED, str(error), error.depends_on)
         except KeyProblem as error:
-            event = WorkNotRead(self._clock(), command.job_id, Trouble.NOT_ALLOWED, str(error))
+            # Whoever gives a key its rights touches the key, not the work.
+            watched |= frozenset(map(_rights_of, self._submitter.addresses)) if watched else watched
+            event = WorkNotRead(self._clock(), command.job_id, Trouble.NOT_ALLOWED, str(error), watched)
         except ChainError as error:
             event = WorkNotRead(self._clock(), command.job_id, Trouble.UNAVAILABLE, str(error))
         else:
-            # Whoever takes the signing key's rights away touches the key, not the work.
-            depends_on = reading.depends_on | {permissions_on(f"{ADDRESS_TYPE}-{self._key.address}")}
-            event = WorkRead(self._clock(), command.job_id, reading.work, depends_on, reading.clock)
+            # Whoever takes a key its rights touches the key, not the work. The key was chosen before, if not now.
+            known = signer or self._signer_of(command.job_id)
+            depends_on = reading.depends_on | {_rights_of(known)} if known else reading.depends_on
+            event = WorkRead(self._clock(), command.job_id, reading.work, depends_on, reading.clock, signer)
         self._inbox.put_nowait((event, None, _nothing))
+
+    def _signer_of(self, job_id: str) -> str | None:
+        job = self._machine.job(job_id)
+        return None if job is None else job.signer
 
     async def _take_outcome(self, outcome: Outcome) -> None:
         await self.apply(outcome_event(outcome, self._clock()))
@@ -491,7 +520,8 @@ class Service:
             height=state.head.height if state.head else 0,
             block_interval=state.block_seconds if state.block_seconds_measured else 0.0,
             connected=self._connected,
-            signer_address=self._key.address,
+            signer_address=next(iter(self._submitter.addresses), ""),
+            signers=self._submitter.status(),
             estimated_height=self._estimated_height(),
             endpoints=tuple(self._chain.endpoints()) if isinstance(self._chain, TellsEndpoints) else (),
         )
@@ -538,6 +568,11 @@ class Service:
             session.reason = "too many messages unread"
             session.outgoing.get_nowait()  # make room for the end of the stream
             session.outgoing.put_nowait(None)
+
+
+def _rights_of(address: str) -> str:
+    """What a block touches that changes the rights of a signing address."""
+    return permissions_on(f"{ADDRESS_TYPE}-{address}")
 
 
 def _nothing() -> None:

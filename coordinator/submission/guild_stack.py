@@ -444,7 +444,7 @@ class GuildStackSubmitter:
         match what_next:
             case After.GIVE_UP:
                 await self._close(proof, GaveUp(proof.submission.job_id, reason))
-            case After.PAUSE:
+            case After.PAUSE | After.OTHER_KEY:  # the agent chooses the key
                 proof.not_before = self._height + pause_blocks(max(1, proof.failures))
                 await self._tell_paused(proof, reason)
             case After.AGAIN:

@@ -51,10 +51,15 @@ class ListedChain:
     async def read_work(self, action: Action, object_id: str) -> WorkReading:
         return WorkReading(Work(action, object_id, self.anchor, 700), frozenset({object_id}))
 
-    async def check_signer(self, address: str, action: Action, object_id: str) -> None:
-        self.rights.append((address, action, object_id))
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (ADDRESS,)
+
+    async def choose_signer(self, action: Action, object_id: str) -> str:
+        self.rights.append((ADDRESS, action, object_id))
         if action in self.forbidden:
             raise self.forbidden[action]
+        return ADDRESS
 
 
 @dataclass
@@ -147,7 +152,7 @@ async def opened(path: Path, chain: ListedChain) -> AsyncIterator[Cockpit]:
     async def submit_all(requests: Sequence[JobRequest]) -> list[tuple[JobView, bool] | HashfleetError]:
         return await desk.submit_all(requests)
 
-    pilot = Autopilot(chain, store, ADDRESS, submit_all, clock=lambda: desk.now)  # type: ignore[arg-type]
+    pilot = Autopilot(chain, store, chain, submit_all, clock=lambda: desk.now)  # type: ignore[arg-type]
     desk = Desk(store, pilot)
     running = asyncio.create_task(pilot.run())
     try:
