@@ -168,6 +168,9 @@ class FailoverClient:
                 self._note_failure(endpoint, told)
                 errors.append(told)
         if len(errors) == len(self._endpoints):
+            if any(isinstance(error, ChainUnavailable) for error in errors):
+                # One that is away may be of our chain, so it is worth trying again.
+                raise ChainUnavailable("; ".join(dict.fromkeys(str(error) for error in errors)))
             raise _all_failed(errors)
         await self._feed.connect(self.chain_id)
         if self._probing is None:
@@ -441,12 +444,12 @@ class FailoverClient:
 
 
 def _all_failed(errors: Sequence[ChainError]) -> ChainError:
-    """What to say when no node gave an answer. Only if all of them answered badly is that known of the chain."""
+    """What to say when no node gave a usable answer: as one node would, that is what those say that answer at all."""
     if len(errors) == 1:
         return errors[0]
     told = "; ".join(dict.fromkeys(str(error) for error in errors))
-    if errors and all(isinstance(error, BadChainAnswer) for error in errors):
-        return BadChainAnswer(f"no node gives a usable answer: {told}")
-    if errors and all(isinstance(error, Lagging | BadChainAnswer) for error in errors):
+    if any(isinstance(error, Lagging) for error in errors):
         return Lagging(f"no node has the newest state yet: {told}")
+    if any(isinstance(error, BadChainAnswer) for error in errors):
+        return BadChainAnswer(f"no node gives a usable answer: {told}")
     return ChainUnavailable(f"no node of the chain answers: {told}" if told else "no node of the chain answers in time")

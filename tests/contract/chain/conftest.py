@@ -1,15 +1,22 @@
-"""A scripted node: real gRPC and WebSocket servers in this process, whose answers a test writes down."""
+"""A scripted node: real gRPC, REST and WebSocket servers in this process, whose answers a test writes down.
+
+Every test of the fixture `chain` runs three times: against the node's gRPC, against its REST, and through a client of
+several nodes, the first of which is away.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib.util
 import json
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -20,6 +27,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
+from coordinator.chain.failover import FailoverClient
+from coordinator.chain.rest_transport import RestTransport
 from coordinator.chain.structsd import StructsdClient
 from hashfleet.rpc.cosmos.auth.v1beta1 import auth_pb2
 from hashfleet.rpc.cosmos.auth.v1beta1 import query_pb2 as auth_query_pb2
@@ -30,6 +39,13 @@ from hashfleet.rpc.cosmos.base.tendermint.v1beta1 import query_pb2_grpc as node_
 from hashfleet.rpc.cosmos.tx.v1beta1 import service_pb2, service_pb2_grpc
 from hashfleet.rpc.structs.structs import query_pb2, query_pb2_grpc, types_pb2
 from hashfleet.rpc.tendermint.p2p import types_pb2 as p2p_pb2
+
+# Test folders are no packages, so what stands beside this file is loaded by its path.
+_spec = importlib.util.spec_from_file_location("scripted_gateway", Path(__file__).parent / "scripted_gateway.py")
+assert _spec is not None
+assert _spec.loader is not None
+_gateway = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_gateway)
 
 CHAIN_ID = "devnet-1"
 START_TIME = 1_776_420_672
@@ -165,6 +181,10 @@ class ScriptedNode(query_pb2_grpc.QueryServicer):
                 permissionId=request.permissionId, value=self.permissions[request.permissionId]
             )
         )
+
+    async def GetBlockHeight(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.enter("GetBlockHeight", context)
+        return query_pb2.QueryBlockHeightResponse(blockHeight=self.height)
 
     async def GuildCharter(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self.enter("GuildCharter", context)
@@ -346,10 +366,17 @@ async def start_grpc(
     return server, bound
 
 
-class Chain:
-    """The scripted node, its RPC, and the addresses of both."""
+WAYS = ("grpc", "rest", "failover")
 
-    def __init__(self) -> None:
+
+class Chain:
+    """The scripted node, its REST, its RPC, and the addresses of all three."""
+
+    def __init__(self, way: str = "grpc") -> None:
+        self.way = way
+        self.gateway = _gateway.ScriptedGateway()
+        self.nobody = socket.socket()
+        self.nobody.bind(("127.0.0.1", 0))  # and nobody listens there
         self.node = ScriptedNode()
         self.rpc = ScriptedRpc(self.node)
         self.grpc_port = 0
@@ -357,27 +384,49 @@ class Chain:
         self._clients = AsyncExitStack()
 
     @property
+    def rest_url(self) -> str:
+        return f"http://127.0.0.1:{self.gateway.port}"
+
+    @property
     def rpc_url(self) -> str:
         return f"http://127.0.0.1:{self.rpc.port}"
 
     async def start_grpc(self, credentials: grpc.ServerCredentials | None = None) -> None:
         self._server, self.grpc_port = await start_grpc(self.node, self.grpc_port, credentials)
+        await self.gateway.start(self.grpc_port)
 
     async def stop_grpc(self) -> None:
+        await self.gateway.stop()
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
 
-    def client(self, *, rpc: bool = False, chain_id: str | None = CHAIN_ID, **options: Any) -> StructsdClient:
+    def client(
+        self, *, rpc: bool = False, chain_id: str | None = CHAIN_ID, **options: Any
+    ) -> StructsdClient | FailoverClient:
         """A client that is not connected yet; it is closed when the test ends."""
         usual = {"call_timeout": 5.0, "poll_seconds": 0.01, "silence_seconds": 5.0}
-        made = StructsdClient(
-            f"127.0.0.1:{self.grpc_port}", self.rpc_url if rpc else None, chain_id, **{**usual, **options}
-        )
+        options = {**usual, **options}
+        rpc_url = self.rpc_url if rpc else None
+        made: StructsdClient | FailoverClient
+        if self.way == "failover":
+            nobody = f"127.0.0.1:{self.nobody.getsockname()[1]}"
+            made = FailoverClient.of(
+                [nobody, f"127.0.0.1:{self.grpc_port}"],
+                [],
+                [rpc_url] if rpc_url else [],
+                chain_id,
+                **{"probe_seconds": 600.0, **options},
+            )
+        elif self.way == "rest":
+            rest = RestTransport(self.rest_url, timeout=options["call_timeout"])
+            made = StructsdClient(rest, rpc_url, chain_id, **options)
+        else:
+            made = StructsdClient(f"127.0.0.1:{self.grpc_port}", rpc_url, chain_id, **options)
         self._clients.push_async_callback(made.close)
         return made
 
-    async def connected(self, **options: Any) -> StructsdClient:
+    async def connected(self, **options: Any) -> StructsdClient | FailoverClient:
         made = self.client(**options)
         await made.connect()
         return made
@@ -386,12 +435,13 @@ class Chain:
         await self._clients.aclose()
         await self.rpc.stop()
         await self.stop_grpc()
+        self.nobody.close()
 
 
-@pytest.fixture
-async def chain() -> AsyncIterator[Chain]:
+@pytest.fixture(params=WAYS)
+async def chain(request: pytest.FixtureRequest) -> AsyncIterator[Chain]:
     """A scripted node that listens; tests change its script and make clients of it."""
-    made = Chain()
+    made = Chain(request.param)
     await made.start_grpc()
     await made.rpc.start()
     yield made

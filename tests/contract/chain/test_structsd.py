@@ -1,4 +1,4 @@
-"""The production client against a scripted node, over real gRPC: readings, permissions, accounts, transactions."""
+"""The production client against a scripted node, by every way: readings, permissions, accounts, transactions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ async def test_connecting_takes_the_chain_id_from_the_node(chain: Any) -> None:
 
 
 async def test_a_node_of_another_chain_is_refused_and_both_ids_are_named(chain: Any) -> None:
-    with pytest.raises(BadChainAnswer, match=r"'devnet-1'.*'structstestnet-111'"):
+    # A second node that is away might be of the right chain, so that is worth trying again.
+    error = ChainUnavailable if chain.way == "failover" else BadChainAnswer
+    with pytest.raises(error, match=r"'devnet-1'.*'structstestnet-111'"):
         await chain.client(chain_id="structstestnet-111").connect()
 
 
@@ -82,7 +84,7 @@ async def test_a_call_before_connecting_or_after_closing_is_unavailable(chain: A
 async def test_a_node_that_hangs_is_unavailable_after_the_time_limit(chain: Any) -> None:
     client = await chain.connected(call_timeout=0.1)
     chain.node.before["Struct"] = asyncio.Event().wait
-    with pytest.raises(ChainUnavailable, match="DEADLINE_EXCEEDED"):
+    with pytest.raises(ChainUnavailable, match=r"DEADLINE_EXCEEDED|does not answer within"):
         await client.read_work(Action.BUILD, "5-28")
 
 
@@ -168,6 +170,7 @@ def certificate() -> tuple[bytes, bytes]:
     return private, made.public_bytes(pem)
 
 
+@pytest.mark.parametrize("chain", ["grpc"], indirect=True)
 async def test_an_https_address_is_reached_over_tls_by_its_certificate(
     chain: Any, certificate: tuple[bytes, bytes]
 ) -> None:
@@ -180,6 +183,7 @@ async def test_an_https_address_is_reached_over_tls_by_its_certificate(
     await client.close()
 
 
+@pytest.mark.parametrize("chain", ["grpc"], indirect=True)
 async def test_a_certificate_that_nobody_vouches_for_is_refused(chain: Any, certificate: tuple[bytes, bytes]) -> None:
     await chain.stop_grpc()
     chain.grpc_port = 0

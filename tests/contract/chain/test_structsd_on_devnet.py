@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from coordinator.chain.client import Account, Block
+from coordinator.chain.client import Account, Block, ChainClient
+from coordinator.chain.failover import FailoverClient
+from coordinator.chain.rest_transport import RestTransport
 from coordinator.chain.structsd import StructsdClient
 from coordinator.submission import keys
 from coordinator.submission.consent import sign_consent
@@ -26,6 +28,8 @@ from hashfleet.proof import Proof, verify
 #: The public test mnemonic; the demo scenario's player 1-11 has its address.
 KEY = keys.from_mnemonic("abandon " * 11 + "about")
 START = 100_000
+#: Where nobody listens: a port that is never given out.
+NOBODY = "127.0.0.1:1"
 #: The demo's objects, and ages at which the difficulty has fallen to 2 zeros or less.
 WORKS = {
     Action.BUILD: Work(Action.BUILD, "5-103", START - 210, 220),
@@ -44,9 +48,16 @@ async def devnet() -> AsyncIterator[Devnet]:
         yield made
 
 
-@pytest.fixture
-async def client(devnet: Devnet) -> AsyncIterator[StructsdClient]:
-    made = StructsdClient(devnet.grpc_address, devnet.rpc_url, devnet.chain_id)
+@pytest.fixture(params=["grpc", "rest", "failover"])
+async def client(devnet: Devnet, request: pytest.FixtureRequest) -> AsyncIterator[ChainClient]:
+    """A client by each way; the third has lost its preferred node."""
+    if request.param == "rest":
+        assert devnet.rest_url is not None
+        made: ChainClient = StructsdClient(RestTransport(devnet.rest_url, timeout=5.0), devnet.rpc_url, devnet.chain_id)
+    elif request.param == "failover":
+        made = FailoverClient.of([NOBODY, devnet.grpc_address], [], [devnet.rpc_url], devnet.chain_id)
+    else:
+        made = StructsdClient(devnet.grpc_address, devnet.rpc_url, devnet.chain_id)
     await made.connect()
     yield made
     await made.close()
@@ -62,7 +73,7 @@ def solved(work: Work, height: int) -> Proof:
     raise AssertionError
 
 
-def signed(client: StructsdClient, work: Work, proof: Proof, account: Account) -> SignedTransaction:
+def signed(client: ChainClient, work: Work, proof: Proof, account: Account) -> SignedTransaction:
     return sign_completion(
         work,
         proof,
@@ -75,7 +86,7 @@ def signed(client: StructsdClient, work: Work, proof: Proof, account: Account) -
 
 
 @pytest.mark.parametrize("action", WORKS)
-async def test_work_is_read_as_the_chain_holds_it(client: StructsdClient, action: Action) -> None:
+async def test_work_is_read_as_the_chain_holds_it(client: ChainClient, action: Action) -> None:
     work = (await client.read_work(action, WORKS[action].object_id)).work
     assert (work.action, work.object_id, work.anchor, work.target_id) == (
         action,
@@ -89,7 +100,7 @@ async def test_work_is_read_as_the_chain_holds_it(client: StructsdClient, action
 
 @pytest.mark.parametrize("action", WORKS)
 async def test_a_signed_completion_is_admitted_included_and_found(
-    client: StructsdClient, devnet: Devnet, action: Action
+    client: ChainClient, devnet: Devnet, action: Action
 ) -> None:
     object_id = WORKS[action].object_id
     work = (await client.read_work(action, object_id)).work
@@ -114,14 +125,14 @@ async def test_a_signed_completion_is_admitted_included_and_found(
             await client.read_work(action, object_id)
 
 
-async def test_the_same_bytes_sent_twice_are_told_as_already_sent(client: StructsdClient, devnet: Devnet) -> None:
+async def test_the_same_bytes_sent_twice_are_told_as_already_sent(client: ChainClient, devnet: Devnet) -> None:
     work = WORKS[Action.BUILD]
     transaction = signed(client, work, solved(work, devnet.height), await client.account(KEY.address))
     await client.broadcast(transaction.tx_bytes)
     assert disposition(await client.broadcast(transaction.tx_bytes)) is Disposition.ALREADY_SENT
 
 
-async def test_a_wrong_sequence_is_told_with_the_expected_one(client: StructsdClient, devnet: Devnet) -> None:
+async def test_a_wrong_sequence_is_told_with_the_expected_one(client: ChainClient, devnet: Devnet) -> None:
     work = WORKS[Action.BUILD]
     account = await client.account(KEY.address)
     ahead = Account(account.address, account.number, account.sequence + 5)
@@ -131,7 +142,7 @@ async def test_a_wrong_sequence_is_told_with_the_expected_one(client: StructsdCl
 
 
 async def test_a_proof_for_a_moved_anchor_is_included_and_told_to_be_mined_again(
-    client: StructsdClient, devnet: Devnet
+    client: ChainClient, devnet: Devnet
 ) -> None:
     work = WORKS[Action.BUILD]
     transaction = signed(client, work, solved(work, devnet.height), await client.account(KEY.address))
@@ -144,7 +155,7 @@ async def test_a_proof_for_a_moved_anchor_is_included_and_told_to_be_mined_again
     assert disposition(found) is Disposition.REMINE
 
 
-async def test_blocks_are_pushed_as_they_are_committed(client: StructsdClient, devnet: Devnet) -> None:
+async def test_blocks_are_pushed_as_they_are_committed(client: ChainClient, devnet: Devnet) -> None:
     async with contextlib.aclosing(client.blocks()) as blocks, asyncio.timeout(20):
         first = await anext(blocks)
         assert first.height == START
@@ -156,13 +167,13 @@ async def test_blocks_are_pushed_as_they_are_committed(client: StructsdClient, d
         assert (await client.latest_block()).height == START + 3
 
 
-async def test_an_object_that_is_not_there_is_gone(client: StructsdClient) -> None:
+async def test_an_object_that_is_not_there_is_gone(client: ChainClient) -> None:
     for action, object_id in [(Action.BUILD, "5-999"), (Action.RAID, "9-999")]:
         with pytest.raises(WorkGone, match="does not exist"):
             await client.read_work(action, object_id)
 
 
-async def test_a_stranger_may_not_sign_and_gets_an_account_problem(client: StructsdClient) -> None:
+async def test_a_stranger_may_not_sign_and_gets_an_account_problem(client: ChainClient) -> None:
     stranger = keys.from_hex("11" * 32)
     with pytest.raises(KeyProblem, match="not registered"):
         await client.check_signer(stranger.address, Action.BUILD, "5-103")
@@ -170,7 +181,7 @@ async def test_a_stranger_may_not_sign_and_gets_an_account_problem(client: Struc
         await client.account(stranger.address)
 
 
-async def test_a_key_may_not_sign_for_another_players_object_without_a_grant(client: StructsdClient) -> None:
+async def test_a_key_may_not_sign_for_another_players_object_without_a_grant(client: ChainClient) -> None:
     with pytest.raises(KeyProblem, match="player 1-11 lacks PermHashBuild"):
         await client.check_signer(KEY.address, Action.BUILD, "5-202")
 
@@ -208,7 +219,7 @@ CHANGES: list[tuple[str, Callable[[Stage], None], Action, str]] = [
 
 @pytest.mark.parametrize(("change", "action", "object_id"), [case[1:] for case in CHANGES], ids=[c[0] for c in CHANGES])
 async def test_a_change_that_concerns_a_work_touches_what_the_work_hangs_on(
-    client: StructsdClient, devnet: Devnet, change: Callable[[Stage], None], action: Action, object_id: str
+    client: ChainClient, devnet: Devnet, change: Callable[[Stage], None], action: Action, object_id: str
 ) -> None:
     async with contextlib.aclosing(client.blocks()) as blocks:
         await next_block(blocks, START)
@@ -226,7 +237,7 @@ async def test_a_change_that_concerns_a_work_touches_what_the_work_hangs_on(
 
 
 @pytest.mark.parametrize("action", WORKS)
-async def test_a_completed_proof_touches_its_own_work(client: StructsdClient, devnet: Devnet, action: Action) -> None:
+async def test_a_completed_proof_touches_its_own_work(client: ChainClient, devnet: Devnet, action: Action) -> None:
     reading = await client.read_work(action, WORKS[action].object_id)
     await devnet.advance()
     async with contextlib.aclosing(client.blocks()) as blocks:
@@ -241,7 +252,7 @@ async def test_a_completed_proof_touches_its_own_work(client: StructsdClient, de
     assert not any("@" in one for one in touched)
 
 
-async def test_a_key_that_loses_its_rights_is_touched(client: StructsdClient, devnet: Devnet) -> None:
+async def test_a_key_that_loses_its_rights_is_touched(client: ChainClient, devnet: Devnet) -> None:
     async with contextlib.aclosing(client.blocks()) as blocks:
         await next_block(blocks, START)
         with devnet.edit() as stage:
@@ -253,7 +264,7 @@ async def test_a_key_that_loses_its_rights_is_touched(client: StructsdClient, de
 
 
 async def test_blocks_missed_while_the_subscription_was_away_are_made_up_for(
-    client: StructsdClient, devnet: Devnet
+    client: StructsdClient | FailoverClient, devnet: Devnet
 ) -> None:
     """The devnet's own /block_results, in the shape that the client reads."""
     async with contextlib.aclosing(client.blocks()) as blocks:
@@ -272,7 +283,7 @@ async def test_blocks_missed_while_the_subscription_was_away_are_made_up_for(
 # All of a player's work
 
 
-async def test_the_demos_work_is_all_found(client: StructsdClient, devnet: Devnet) -> None:
+async def test_the_demos_work_is_all_found(client: ChainClient, devnet: Devnet) -> None:
     builds = ["5-101", "5-102", "5-103", "5-107", "5-108", "5-109", "5-110"]
     mines, refines = ["5-104", "5-106"], ["5-105"]
     found = await client.outstanding_work("1-11")
@@ -291,7 +302,7 @@ async def test_the_demos_work_is_all_found(client: StructsdClient, devnet: Devne
     assert await client.outstanding_work("1-12") == []
 
 
-async def test_new_work_is_found_and_touches_its_owner(client: StructsdClient, devnet: Devnet) -> None:
+async def test_new_work_is_found_and_touches_its_owner(client: ChainClient, devnet: Devnet) -> None:
     async with contextlib.aclosing(client.blocks()) as blocks:
         await next_block(blocks, START)
         devnet.add_struct("5-300", 1, "1-11")  # a Command Ship
@@ -403,7 +414,7 @@ FOUNDER = keys.from_hex("33" * 32)
 FOUNDING = Founding("3-1", "guild.example", "4-1")
 
 
-async def founded(client: StructsdClient, work: Work, founding: Founding, height: int) -> SignedTransaction:
+async def founded(client: ChainClient, work: Work, founding: Founding, height: int) -> SignedTransaction:
     account = await client.account(KEY.address)
     return sign_completion(
         work,
@@ -449,6 +460,6 @@ async def test_a_charter_that_another_guild_voided_is_to_be_mined_again(v21: tup
     assert disposition(found) is Disposition.REMINE
 
 
-async def test_no_charter_is_read_before_v21(client: StructsdClient) -> None:
+async def test_no_charter_is_read_before_v21(client: ChainClient) -> None:
     with pytest.raises(WorkGone, match="founds no guild by proof of work"):
         await client.read_charter("1-11", "1-11")
