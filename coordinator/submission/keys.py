@@ -41,6 +41,7 @@ HD_PATH: Final = "m/44'/118'/0'/0/0"
 MNEMONIC_VARIABLE: Final = "HASHFLEET_MNEMONIC"
 PRIVATE_KEY_VARIABLE: Final = "HASHFLEET_PRIVATE_KEY"
 KEY_FILE_VARIABLE: Final = "HASHFLEET_KEY_FILE"
+KEY_VARIABLES: Final = (MNEMONIC_VARIABLE, PRIVATE_KEY_VARIABLE, KEY_FILE_VARIABLE)
 #: The passphrase of encrypted key files, or a private file that holds it; at most one of these two may be set.
 PASSPHRASE_VARIABLE: Final = "HASHFLEET_KEY_PASSPHRASE"
 PASSPHRASE_FILE_VARIABLE: Final = "HASHFLEET_KEY_PASSPHRASE_FILE"
@@ -264,7 +265,7 @@ def from_environment(
     environment: Mapping[str, str], prefix: str = ADDRESS_PREFIX, passphrase: AskPassphrase | None = None
 ) -> tuple[SigningKey, ...]:
     """The keys that the environment names, in their order; none if it names none. Raises KeyProblem."""
-    names = [name for name in (MNEMONIC_VARIABLE, PRIVATE_KEY_VARIABLE, KEY_FILE_VARIABLE) if environment.get(name)]
+    names = [name for name in KEY_VARIABLES if environment.get(name)]
     if not names:
         return ()
     if len(names) > 1:

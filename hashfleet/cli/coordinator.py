@@ -6,9 +6,9 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,6 +16,9 @@ from hashfleet.cli.logs import configure_logging
 from hashfleet.errors import HashfleetError, InvalidInput, KeyProblem
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+if TYPE_CHECKING:
+    from coordinator.submission.keys import SigningKey
 
 DEFAULT_GRPC = "127.0.0.1:7337"
 DEFAULT_HTTP = "127.0.0.1:7338"
@@ -72,10 +75,13 @@ def chain_options(command: F) -> F:
 @chain_options
 @click.option(
     "--key-file",
-    envvar="HASHFLEET_KEY_FILE",
+    "key_files",
+    multiple=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File with the signing key, as hex or as a mnemonic; only its owner may read it.",
+    help="File of a signing key: what `hashfleet keys` makes, or a mnemonic or hex that only its owner may read. May "
+    "be repeated.  [env var: HASHFLEET_KEY_FILE]",
 )
+@click.option("--watch-only", is_flag=True, help="Run without a key: hash and return proofs, sign and send nothing.")
 @keep_days_option
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Host name under which /mcp may be reached.")
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON line.")
@@ -88,7 +94,8 @@ def command(
     chain_rest: tuple[str, ...],
     chain_rpc: tuple[str, ...],
     chain_id: str | None,
-    key_file: Path | None,
+    key_files: tuple[Path, ...],
+    watch_only: bool,
     keep_days: int,
     allow_host: tuple[str, ...],
     as_json: bool,
@@ -96,24 +103,20 @@ def command(
 ) -> None:
     """Run the coordinator until it is stopped by Ctrl-C or SIGTERM.
 
-    The signing key comes from --key-file, or from HASHFLEET_MNEMONIC or HASHFLEET_PRIVATE_KEY in the environment.
+    The signing keys come from --key-file, or else from the environment: HASHFLEET_KEY_FILE, HASHFLEET_MNEMONIC or
+    HASHFLEET_PRIVATE_KEY. An encrypted file's passphrase comes from HASHFLEET_KEY_PASSPHRASE_FILE or
+    HASHFLEET_KEY_PASSPHRASE, or is asked for.
     """
     # Imported here: the command line should answer --help without loading gRPC, SQL and the chain's libraries.
     from coordinator.server import Addresses, Settings, serve
-    from coordinator.submission.keys import load_keys
     from coordinator.submission.keys_secret import protect_process
-    from hashfleet.cli.passphrase import ask_passphrase
 
     if not chain_grpc and not chain_rest:
         raise InvalidInput("no chain: give --chain-grpc HOST:PORT or --chain-rest URL of a structsd node")
     configure_logging(verbose)
     protect_process()
-    keys = load_keys([key_file] if key_file else [], os.environ, ask=ask_passphrase)
-    if not keys:
-        raise KeyProblem(
-            "no signing key: give --key-file, or set HASHFLEET_MNEMONIC or HASHFLEET_PRIVATE_KEY in the environment"
-        )
-    if len(keys) > 1:
+    keys = signing_keys(key_files, watch_only, os.environ)
+    if len(keys) != 1:
         raise KeyProblem(f"{len(keys)} keys are given; this coordinator signs with one")
     (key,) = keys
     settings = Settings(listen, http, database, chain_grpc, chain_rest, chain_rpc, chain_id, allow_host, keep_days)
@@ -138,6 +141,25 @@ def command(
         if ours is None or others is not None:
             raise
         raise HashfleetError("; ".join(map(str, leaves(ours)))) from group
+
+
+def signing_keys(key_files: Sequence[Path], watch_only: bool, environment: Mapping[str, str]) -> tuple[SigningKey, ...]:
+    """The keys that are given, in order; none if, and only if, that is asked for. Raises KeyProblem, InvalidInput."""
+    from coordinator.submission.keys import KEY_VARIABLES, load_keys
+    from hashfleet.cli.passphrase import ask_passphrase
+
+    if watch_only:
+        given = ["--key-file"] * bool(key_files) + [name for name in KEY_VARIABLES if environment.get(name)]
+        if given:
+            raise InvalidInput(f"--watch-only signs nothing, but {given[0]} gives a key; leave one of the two out")
+        return ()
+    keys = load_keys(key_files, environment, ask=ask_passphrase)
+    if not keys:
+        raise KeyProblem(
+            "no signing key: give --key-file, or set HASHFLEET_MNEMONIC or HASHFLEET_PRIVATE_KEY in the environment; "
+            "or give --watch-only to sign nothing"
+        )
+    return keys
 
 
 def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
