@@ -164,7 +164,7 @@ def _check_signature(tx: Transaction, creator: str, signer: Signer, session: Ses
     if signer.sequence != account.sequence:
         told = f"account sequence mismatch, expected {account.sequence}, got {signer.sequence}"
         raise TxError("sdk", 32, f"{told}: incorrect account sequence")
-    if session.mode is not Mode.SIMULATE:
+    if session.mode in (Mode.CHECK, Mode.DELIVER):  # a recheck trusts the first look
         sign_bytes = tx.sign_bytes(session.chain_id, account.number)
         if not (signer.direct_mode and signature_is_valid(key, signer.signature, sign_bytes)):
             claims = f"account number ({account.number}), sequence ({account.sequence})"

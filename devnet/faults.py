@@ -60,6 +60,15 @@ class _Order(Generic[_V]):
     chance: float
 
 
+@dataclass(slots=True)
+class _Gate:
+    """What slow answers wait at."""
+
+    opened: asyncio.Event
+    #: Whether the node closes, so that there is nobody left to answer.
+    hung_up: bool = False
+
+
 class _Orders(Generic[_V]):
     """Orders of one kind, oldest first."""
 
@@ -106,6 +115,7 @@ class Faults:
         self._drops: dict[Moment, _Orders[bool]] = {moment: _Orders("drop", self) for moment in Moment}
         self._slow: _Orders[float] = _Orders("slow_down", self)
         self._refusals: _Orders[TxResult] = _Orders("refuse", self)
+        self._full: _Orders[TxResult] = _Orders("fill_mempool", self)
         self._held: _Orders[int] = _Orders("hold_back", self)
         self._lost: _Orders[bool] = _Orders("lose", self)
         self._isolated: _Orders[bool] = _Orders("isolate", self)
@@ -113,7 +123,7 @@ class Faults:
         self._skips: _Orders[bool] = _Orders("skip_blocks", self)
         self._window = 0
         self._shuffled: list[int] = []
-        self._released = asyncio.Event()
+        self._gate = _Gate(asyncio.Event())
         self._noted = asyncio.Event()
 
     # orders
@@ -154,7 +164,8 @@ class Faults:
 
     def fill_mempool(self, *, times: int | None = None, chance: float = 1.0) -> None:
         """The mempool is full (sdk 20)."""
-        self.refuse(20, "sdk", "mempool is full: number of txs 5000 (max: 5000)", times=times, chance=chance)
+        full = TxResult(20, "sdk", "mempool is full: number of txs 5000 (max: 5000)")
+        self._full.add(_Order(full, ANYWHERE, None, times, chance))
 
     def hold_back(self, blocks: int, *, times: int | None = 1, chance: float = 1.0) -> None:
         """Admit a transaction, and leave it in the mempool for that many blocks."""
@@ -197,15 +208,23 @@ class Faults:
 
         `happened` stays. What a lost transaction lost stays lost.
         """
-        for orders in (self._slow, self._refusals, self._held, self._lost, self._isolated, self._repeats, self._skips):
+        for orders in (
+            self._slow,
+            self._refusals,
+            self._full,
+            self._held,
+            self._lost,
+            self._isolated,
+            self._repeats,
+            self._skips,
+        ):
             orders.clear()
         for orders_of_moment in self._drops.values():
             orders_of_moment.clear()
         self.blocks_behind = self.index_lag = self._window = 0
         self.other_chain_id = None
         self.generation += 1
-        self._released.set()
-        self._released = asyncio.Event()
+        self._open_gate(hung_up=False)
 
     #: Rises with every `clear`: what was isolated before it is not any more.
     generation = 0
@@ -216,6 +235,15 @@ class Faults:
             await self._noted.wait()
 
     # what the devnet asks
+
+    def hang_up(self) -> None:
+        """The node closes: who waits for a slow answer gets none."""
+        self._open_gate(hung_up=True)
+
+    def _open_gate(self, *, hung_up: bool) -> None:
+        self._gate.hung_up = hung_up
+        self._gate.opened.set()
+        self._gate = _Gate(asyncio.Event())
 
     def note(self, name: str) -> None:
         """A fault takes place."""
@@ -233,15 +261,17 @@ class Faults:
         seconds = self._slow.take(door, call)
         if seconds is not None:
             limit = None if seconds == float("inf") else seconds
-            released = self._released
+            gate = self._gate
             with contextlib.suppress(TimeoutError):  # then it has been slow enough
-                await asyncio.wait_for(released.wait(), limit)
+                await asyncio.wait_for(gate.opened.wait(), limit)
+            if gate.hung_up:
+                raise Dropped
         if self._drops[Moment.AFTER].take(door, call):
             raise Dropped
 
     def refusal(self) -> TxResult | None:
         """What to answer a broadcast with instead of looking at it."""
-        return self._refusals.take()
+        return self._full.take() or self._refusals.take()
 
     def blocks_held(self) -> int:
         """For how many blocks a transaction that is admitted now has to wait."""

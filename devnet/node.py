@@ -200,6 +200,7 @@ class Devnet:
             await self._rest.start()
 
     async def _close(self) -> None:
+        self.faults.hang_up()
         self._rpc_app.subscriptions.close()
         for server in (self._rpc, self._rest):
             if server is not None:

@@ -26,6 +26,7 @@ from devnet.faults import Door, Dropped
 from devnet.gateway_json import Json, printed
 from devnet.grpc_server import MAX_REQUEST_BYTES, asked_height
 from devnet.queries import HEIGHT_HEADER, METHODS, QueryError, shown_block
+from devnet.rules import LIST_CAP
 from devnet.web_server import cut
 from hashfleet.errors import InvalidInput
 
@@ -80,7 +81,7 @@ def _address_by_player(view: View, player: str) -> Json:
         for found in state.addresses.values()
         if found.player_id == player
     ]
-    return {"address": keys, "pagination": _page(keys)}
+    return _listed(view, "address", keys)
 
 
 def _permission_by_object(view: View, wanted: str) -> Json:
@@ -90,7 +91,7 @@ def _permission_by_object(view: View, wanted: str) -> Json:
         for permission, value in state.grants.items()
         if permission.partition("@")[0] == wanted
     ]
-    return {"permissionRecords": shown, "pagination": _page(shown)}
+    return _listed(view, "permissionRecords", shown)
 
 
 def _grid(view: View, attribute: str) -> Json:
@@ -108,12 +109,12 @@ def _grid(view: View, attribute: str) -> Json:
 
 def _structs(view: View) -> Json:
     shown = [printed(records.struct_record(view.state, struct)) for struct in view.state.structs.values()]
-    return {"Struct": shown, "pagination": _page(shown)}
+    return _listed(view, "Struct", shown)
 
 
 def _planets(view: View) -> Json:
     shown = [printed(records.planet_record(view.state, planet)) for planet in view.state.planets.values()]
-    return {"Planet": shown, "pagination": _page(shown)}
+    return _listed(view, "Planet", shown)
 
 
 def _block(view: View, height: str) -> Json:
@@ -128,8 +129,11 @@ def _applied_plan(view: View, name: str) -> Json:
     return {"height": "0"}  # no upgrade ever ran here
 
 
-def _page(shown: list[Json]) -> Json:
-    return {"next_key": None, "total": str(len(shown))}
+def _listed(view: View, name: str, found: list[Json]) -> Json:
+    """A list, whole: there are no pages here."""
+    capped = view.state.rules.capped_lists
+    shown = found[:LIST_CAP] if capped else found
+    return {name: shown, "pagination": {"next_key": None, "total": "0" if capped else str(len(found))}}
 
 
 def _with_block(answer: Json) -> Json:

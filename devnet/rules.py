@@ -10,6 +10,9 @@ from typing import Final
 
 from hashfleet.difficulty import Rule
 
+#: Nominal; the notes do not tell the number.
+LIST_CAP: Final = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -46,6 +49,8 @@ class Rules:
     stamps_builds: bool = False
     #: v0.22: the answer about an address has a member proofNonce.
     proof_nonce: bool = False
+    #: v0.22: lists tell 0 as their total, and at most LIST_CAP entries.
+    capped_lists: bool = False
     #: v0.22: integers.
     difficulty: Rule = Rule.FLOAT
 
@@ -76,6 +81,7 @@ _V22 = replace(
     raid_needs_active_planet=True,
     stamps_builds=True,
     proof_nonce=True,
+    capped_lists=True,
     difficulty=Rule.EXACT,
 )
 

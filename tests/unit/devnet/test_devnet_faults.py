@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 from base64 import b64encode
 
 import grpc
@@ -13,8 +14,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from devnet.chain import MempoolRefusal
 from devnet.faults import Door, Faults, Moment
 from devnet.node import Devnet
+from devnet.transactions import decode
 from hashfleet.action import Action
 from hashfleet.errors import InvalidInput
 from hashfleet.rpc.cosmos.base.tendermint.v1beta1 import query_pb2 as comet_pb2
@@ -458,3 +461,49 @@ def test_a_fault_of_little_chance_is_not_used_up_by_luck():
 
 async def test_faults_take_the_devnets_seed():
     assert Devnet(seed=9).faults.random.random() == Faults(9).random.random()
+
+
+async def test_who_waits_for_a_slow_answer_of_a_node_that_stops_gets_none(client):
+    client.faults.slow_down(times=None)
+    slow = [asyncio.create_task(ask()) for ask in (client.height, client.rest_height, client.rpc_height)]
+    await client.faults.occurred("slow_down", 3)
+    client.faults.hang_up()  # the first thing that stopping does
+    results = await asyncio.gather(*slow, return_exceptions=True)
+    assert all(isinstance(result, (grpc.aio.AioRpcError, *GONE)) for result in results)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_the_mempool_does_no_transaction_is_in_two_blocks_and_sequences_count_those_in_order(
+    world, owner, seed
+):
+    """A careless sender: it signs with the committed sequence plus what it believes to be pending, and sends again."""
+    chain, faults = world.chain, world.chain.faults
+    dice = random.Random(seed)
+    faults.seed(seed)
+    for order in (faults.lose, faults.isolate):
+        order(times=None, chance=0.1)
+    faults.hold_back(2, times=None, chance=0.2)
+    faults.fill_mempool(chance=0.1)
+    sent: list[bytes] = []
+    foreign = 0
+    for number in range(60):
+        sequence = chain.state.accounts[owner.address].sequence + len(chain.pending())
+        sent.append(owner.sign(owner.completion(Action.BUILD, f"5-{number}", "0", "1"), sequence=sequence))
+        for raw in (sent[-1], dice.choice(sent)):
+            with contextlib.suppress(MempoolRefusal):
+                chain.broadcast(raw)
+        if dice.random() < 0.05:
+            chain.use_sequence(owner.address)
+            foreign += 1
+        if dice.random() < 0.6:
+            chain.produce_block()
+    faults.clear()
+    for _ in range(4):
+        chain.produce_block()
+    included = [tx for block in chain.blocks() for tx in block.txs]
+    assert len({tx.hash for tx in included}) == len(included) > 5
+    used = [decode(tx.raw).signers[0].sequence for tx in included if tx.result.codespace == "structs"]
+    assert used == sorted(set(used))
+    assert chain.state.accounts[owner.address].sequence == len(used) + foreign
+    assert chain.pending() == ()
+    assert set(faults.happened) == {"lose", "isolate", "hold_back", "fill_mempool"}

@@ -252,3 +252,18 @@ async def test_sparse_answers_leave_zero_members_of_nested_messages_out():
 async def test_without_a_port_there_is_no_rest():
     async with Devnet(rest_port=None) as node:
         assert node.rest_url is None
+
+
+@pytest.mark.parametrize(("version", "shown", "total"), [("v0.21", 120, "120"), ("v0.22", 100, "0")])
+async def test_lists_are_bare_and_capped_from_v022_on(owner, version, shown, total):
+    async with (
+        Devnet(version=version) as node,
+        httpx2.AsyncClient(base_url=node.rest_url, timeout=10) as rest,
+    ):
+        node.add_player("1-11", owner.address)
+        with node.edit() as stage:
+            for number in range(120):
+                stage.add_struct(f"5-{number + 1}", TANK, "1-11")
+        answer = (await get(rest, "/structs/struct"))[1]
+    assert (len(answer["Struct"]), answer["pagination"]) == (shown, {"next_key": None, "total": total})
+    assert "structAttributes" not in answer["Struct"][0]
