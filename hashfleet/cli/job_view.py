@@ -65,7 +65,7 @@ def job_table(jobs: Iterable[job_pb2.Job]) -> Table:
         table.add_row(
             job.job_id,
             state_name(job.state),
-            action_of(job.spec).value.lower(),
+            action_of(job.spec).name.lower(),
             job.spec.entity_id,
             job.spec.player_id,
             priority_name(job.spec.priority),
@@ -89,10 +89,12 @@ def job_sheet(job: job_pb2.Job) -> Table:
     sheet.add_row("job", job.job_id)
     sheet.add_row("state", status_line(job))
     sheet.add_row(
-        "action", f"{action_of(job.spec).value.lower()} of {job.spec.entity_id} for player {job.spec.player_id}"
+        "action", f"{action_of(job.spec).name.lower()} of {job.spec.entity_id} for player {job.spec.player_id}"
     )
     if target := job.work.target_id or job.spec.target_id:
         sheet.add_row("target", target)
+    if job.spec.HasField("founding"):
+        sheet.add_row("guild", _guild(job.spec.founding))
     sheet.add_row("priority", _order(job.spec))
     sheet.add_row("start", _start(job.spec))
     if job.spec.mode == job_pb2.MODE_RETURN_PROOF:
@@ -144,6 +146,12 @@ def job_sheet(job: job_pb2.Job) -> Table:
     for note in job.notes:
         sheet.add_row("note", note)
     return sheet
+
+
+def _guild(founding: job_pb2.Founding) -> str:
+    entry = f", entry substation {founding.entry_substation_id}" if founding.entry_substation_id else ""
+    consent = f", consent of {founding.consent.address}" if founding.HasField("consent") else ""
+    return f"{founding.endpoint} on reactor {founding.reactor_id}{entry}{consent}"
 
 
 def _order(spec: job_pb2.JobSpec) -> str:

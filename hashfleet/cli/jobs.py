@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from hashfleet.action import Action
+from hashfleet.charter import MAX_CONSENT_BYTES, Founding, read_consent
 from hashfleet.cli import jobs_export
 from hashfleet.cli.connection import ask, coordinator_option
 from hashfleet.cli.job_lines import read_lines, shown, submit_lines
@@ -74,6 +75,15 @@ command.add_command(jobs_export.command)
     show_default=True,
     help="return_proof: submit nothing, give the proof.",
 )
+@click.option("--reactor", "reactor_id", help="Of a charter: reactor to found the guild on, such as 3-1.")
+@click.option("--endpoint", help="Of a charter: what the guild publishes as its address, such as guild.example.")
+@click.option("--substation", "entry_substation_id", help="Of a charter: where new members are connected, such as 4-1.")
+@click.option(
+    "--consent",
+    "consent_file",
+    type=click.File(encoding="utf-8", errors="replace"),
+    help="Of a charter: the founder's consent, as `hashfleet charter consent` prints it; - for stdin.",
+)
 @click.option("--max-nonce-digits", type=int, default=MAX_NONCE_DIGITS, show_default=True, help="Longest nonce usable.")
 @click.option("--key", "idempotency_key", help="Your name for this request: repeated, it is the same job.")
 @click.option(
@@ -101,6 +111,10 @@ def submit(
     deadline_height: int | None,
     weight: int,
     mode: ModeName,
+    reactor_id: str | None,
+    endpoint: str | None,
+    entry_substation_id: str | None,
+    consent_file: TextIO | None,
     max_nonce_digits: int,
     idempotency_key: str | None,
     file: TextIO | None,
@@ -108,7 +122,10 @@ def submit(
     coordinator: str,
     wants_json: bool,
 ) -> None:
-    """Ask for the proof of ACTION on ENTITY_ID: a struct such as 5-28, or for a raid a fleet such as 9-11.
+    """Ask for the proof of ACTION on ENTITY_ID: a struct such as 5-28, for a raid a fleet such as 9-11.
+
+    For a charter it is the player who founds the guild, such as 1-7; asked for again, a charter takes the new terms and
+    the new consent.
 
     With --file, ask for as many as the file has lines; exit status 0 if all are jobs now, else 1.
     """
@@ -119,6 +136,7 @@ def submit(
     if action is None or entity_id is None or player_id is None:
         raise click.UsageError("ACTION, ENTITY_ID and --player should be given, or --file")
     asked, entity, player = Action[action.upper()], entity_id, player_id
+    founding = _founding(reactor_id, endpoint, entry_substation_id, consent_file)
 
     async def question(fleet: FleetClient) -> int:
         answer = await fleet.submit_job(
@@ -137,6 +155,7 @@ def submit(
             deadline_height=deadline_height,
             weight=weight,
             idempotency_key=idempotency_key,
+            founding=founding,
         )
         if wants_json:
             click.echo(as_json(answer, indent=None if then_watch else 2))
@@ -210,6 +229,18 @@ def cancel(job_id: str, coordinator: str, wants_json: bool) -> None:
 def priority_(job_id: str, priority: PriorityName, coordinator: str, wants_json: bool) -> None:
     """Change who goes first: critical, then interactive, then bulk."""
     _print_job(ask(coordinator, lambda fleet: fleet.set_job_priority(job_id, priority)), wants_json)
+
+
+def _founding(
+    reactor_id: str | None, endpoint: str | None, entry_substation_id: str | None, consent: TextIO | None
+) -> Founding | None:
+    """How the guild is founded, if anything of it is said. Raises InvalidInput."""
+    if reactor_id is None and endpoint is None and entry_substation_id is None and consent is None:
+        return None
+    if reactor_id is None or endpoint is None:
+        raise click.UsageError("--reactor and --endpoint should both be given, to say how the guild is founded")
+    agreed = None if consent is None else read_consent(consent.read(MAX_CONSENT_BYTES + 1))
+    return Founding(reactor_id, endpoint, entry_substation_id or "", agreed)
 
 
 def _refuse_beside_file(context: click.Context) -> None:

@@ -19,6 +19,7 @@ SUBCOMMANDS = {
     "mcp": ("hashfleet.cli.mcp", "Serve MCP over stdio as a front end to a coordinator."),
     "jobs": ("hashfleet.cli.jobs", "Submit, show, list, watch, cancel and reprioritise jobs."),
     "autopilot": ("hashfleet.cli.autopilot", "Pick up all outstanding work of players, as it appears."),
+    "charter": ("hashfleet.cli.charter", "Consent to the founding of a guild by somebody else's proof."),
     "keys": ("hashfleet.cli.keys", "Make, import, show and remove signing keys."),
     "fleet": ("hashfleet.cli.fleet", "Show workers, rates and queue lengths."),
     "solve": ("hashfleet.cli.solve", "Search a nonce offline, without coordinator or chain."),
