@@ -343,7 +343,13 @@ class GuildStackSubmitter:
         """Make the row, or find it. After a ChainError it is not known whether it is there: it is tried again."""
         attempt = proof.attempt
         assert attempt is not None
-        row = await self._outbox.put(attempt.work, attempt.proof, SILENT_SECONDS)
+        claim = claim_of(attempt.work)
+        ended = frozenset(
+            one.signer_row
+            for one in await self._store.attempts_of(attempt.job_id)
+            if one.signer_row is not None and not one.state.live and claim_of(one.work) == claim
+        )
+        row = await self._outbox.put(attempt.work, attempt.proof, ended, SILENT_SECONDS)
         proof.told = ""
         await self._note(proof, replace(attempt, state=AttemptState.BROADCAST, signer_row=row.id))
         logger.info(
@@ -359,7 +365,7 @@ class GuildStackSubmitter:
         """A claim without a row: we were interrupted. The row is looked for before the puzzle is asked about."""
         attempt = proof.attempt
         assert attempt is not None
-        if not await self._outbox.find(attempt.work):
+        if not any(row.may_land for row in await self._outbox.find(attempt.work)):
             now = await self._read(attempt.work, proof.submission.job_id)
             if isinstance(now, _Void):
                 await self._end(proof, replace(attempt, state=AttemptState.SUPERSEDED))

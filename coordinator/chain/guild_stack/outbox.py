@@ -149,11 +149,12 @@ class Outbox:
         told = await self._database.one(queries.OWNER, {"object": object_id}, f"the owner of {object_id}")
         return owner_of(told, object_id)
 
-    async def put(self, work: Work, proof: Proof, settle_seconds: float) -> OutboxRow:
+    async def put(self, work: Work, proof: Proof, ended: frozenset[int], settle_seconds: float) -> OutboxRow:
         """Make the row of a proof, or give the one that may still complete this puzzle. Raises ChainError, NotIndexed.
 
-        A row of this very proof about which nothing is known is given as well while it is younger than
-        `settle_seconds`. After an error the row may have been made: calling again, or `find`, tells.
+        A row for this puzzle that ended without a word is given as well while it is younger than `settle_seconds`:
+        nothing is known of it yet. Rows in `ended` are known to have come to nothing. After an error the row may have
+        been made: calling again, or `find`, tells.
         """
         command, function = COMMANDS[work.action]
         owner = await self.owner(work.object_id)
@@ -170,7 +171,11 @@ class Outbox:
             await connection.execute(_LOCK.encode(), values)
             found = await (await connection.execute(_FOR_OBJECT.encode(), values)).fetchone()
             for row in _rows(found[0] if found else None):
-                if row.proves(work) and (row.may_land or (row.is_silent and row.age < settle_seconds)):
+                if (
+                    row.id not in ended
+                    and row.proves(work)
+                    and (row.may_land or (row.is_silent and row.age < settle_seconds))
+                ):
                     return row
             call = (
                 f"SELECT signer.{function}(%(player)s::varchar, %(object)s::varchar, %(proof)s::varchar, "
