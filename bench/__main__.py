@@ -8,6 +8,7 @@ import re
 
 import click
 
+from bench.core import measure_core
 from bench.document import DOCUMENT, RESULTS, document, read_all
 from bench.engines import KINDS
 from bench.fleet import measure_fleet
@@ -16,7 +17,7 @@ from bench.kernels import measure_kernels
 from bench.quiet import wait_until_quiet
 from bench.report import Report, as_json
 
-WHAT = ("kernels", "fleet", "jobs")
+WHAT = ("kernels", "fleet", "jobs", "core")
 
 
 @click.command()
@@ -24,7 +25,7 @@ WHAT = ("kernels", "fleet", "jobs")
 @click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.1, 20), default=2.0, show_default=True, help="Length of a round.")
 @click.option("--cancels", type=click.IntRange(1, 1000), default=40, show_default=True)
-@click.option("--jobs", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+@click.option("--jobs", type=click.IntRange(1, 100_000), default=4000, show_default=True)
 @click.option(
     "--patience",
     type=click.FloatRange(0, 600),
@@ -33,7 +34,7 @@ WHAT = ("kernels", "fleet", "jobs")
     help="Seconds that the machine may take to become idle before each measurement.",
 )
 def main(what: tuple[str, ...], rounds: int, seconds: float, cancels: int, jobs: int, patience: float) -> None:
-    """Measure kernels, fleet and jobs (all, if none is named) into bench/results, one file each for this machine."""
+    """Measure kernels, fleet, jobs and core (all, if none is named) into bench/results, a file each per machine."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for each in what or WHAT:
         report: Report
@@ -41,9 +42,12 @@ def main(what: tuple[str, ...], rounds: int, seconds: float, cancels: int, jobs:
             report = measure_kernels(KINDS, rounds, seconds, patience)
         elif each == "fleet":
             report = asyncio.run(measure_fleet("auto", rounds, max(6.0, seconds), cancels, patience))
-        else:
+        elif each == "jobs":
             wait_until_quiet(patience)
             report = asyncio.run(measure_jobs("auto", jobs))
+        else:
+            wait_until_quiet(patience)
+            report = asyncio.run(measure_core("auto", rounds))
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{file_name(report)}.json"
         path.write_text(as_json(report) + "\n", encoding="utf-8")

@@ -10,7 +10,20 @@ import click
 from bench.contender import BASES
 from bench.machine import CHECKOUT
 from bench.quiet import IDLE_CORES
-from bench.report import Figure, FleetReport, JobsReport, KernelsReport, Made, Report, Times, read
+from bench.report import (
+    CoreReport,
+    Figure,
+    FleetReport,
+    JobsReport,
+    KernelsReport,
+    Made,
+    Report,
+    RipeJobs,
+    Times,
+    Touched,
+    read,
+)
+from hashfleet.difficulty import expected_hashes
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DOCUMENT = CHECKOUT / "docs" / "benchmarks.md"
@@ -19,7 +32,8 @@ _HEAD = """\
 # Benchmarks
 
 Made by `python -m bench.document` from `bench/results/*.json`; do not edit. `make bench` measures this machine, adds
-its results there and makes this page anew. `hashfleet bench kernels`, `fleet` and `jobs` measure without recording.
+its results there and makes this page anew. `hashfleet bench kernels`, `fleet`, `jobs` and `core` measure without
+recording.
 
 Within a run everything is measured in turns, so that whatever else the machine does hits all alike; before each
 measurement `make bench` waits a few seconds for the machine to be idle, and measures again what others disturbed. Rates
@@ -42,8 +56,15 @@ the fleet share the cores with the hashing.
 _JOBS = """\
 ## Small jobs
 
-Many jobs of difficulty 1 to 5, submitted at once by 32 callers: time until the coordinator has checked a proof of each.
-The transactions follow behind that, at the chain's pace.
+Many jobs of difficulty 1 to 5: time until the coordinator has checked a proof of each. Devnet, coordinator, worker and
+the client that asks share the machine, so what each takes of it is told beside. The transactions follow behind that, at
+the chain's pace.
+"""
+_CORE = """\
+## The coordinator with very many jobs and workers
+
+Each figure beside its bar. The simulated workers and the coordinator's real service with a real database share one
+process; they hold leases and do not hash. Solving ripe jobs and waiting idly are measured with real processes.
 """
 _COLUMNS = {"hashlib": "hashlib", "node": "Node", "hashcat-cpu": "hashcat, CPU", "hashcat-gpu": "hashcat, GPU"}
 
@@ -53,7 +74,8 @@ def document(reports: Sequence[Report]) -> str:
     kernels = [_kernels(report) for report in reports if isinstance(report, KernelsReport)]
     fleets = [_fleet(report) for report in reports if isinstance(report, FleetReport)]
     jobs = [_jobs(report) for report in reports if isinstance(report, JobsReport)]
-    sections = ((_KERNELS, kernels), (_FLEET, fleets), (_JOBS, jobs))
+    cores = [_core(report) for report in reports if isinstance(report, CoreReport)]
+    sections = ((_KERNELS, kernels), (_FLEET, fleets), (_JOBS, jobs), (_CORE, cores))
     return "\n".join([_HEAD, *(part for head, parts in sections if parts for part in (head, *parts))])
 
 
@@ -157,8 +179,89 @@ def _jobs(report: JobsReport) -> str:
         ("solved and checked a second", f"{report.solved_per_second:,.1f}"),
         ("seconds until all were solved", f"{report.solving_seconds:.1f}"),
         (f"transactions included by then, blocks of {report.block_seconds:g} s", f"{report.included:,}"),
+        *([("CPU time a job", cpu_per_job(report))] if report.cpu_seconds else []),
+        *([("hashes a job asks for on average", f"{_mean_hashes(report):,.0f}")] if report.cpu_seconds else []),
     ]
+    if report.ripe is not None:
+        rows += [
+            ("waiting until one block, then solved and checked a second", f"{report.ripe.solved_per_second:,.1f}"),
+            ("seconds from that block until all were solved", f"{report.ripe.solving_seconds:.2f}"),
+            ("CPU time a job from that block on", cpu_per_job(report.ripe)),
+        ]
     return "\n".join([_title(report.made), "", report.device, "", *_table(("", ""), rows, 1), ""])
+
+
+def cpu_per_job(measured: JobsReport | RipeJobs) -> str:
+    """Of all processes, and of each."""
+    each = {name: 1000 * seconds / measured.jobs for name, seconds in measured.cpu_seconds.items()}
+    parts = ", ".join(f"{name} {milliseconds:.2f}" for name, milliseconds in each.items())
+    return f"{sum(each.values()):.2f} ms ({parts})"
+
+
+def _mean_hashes(report: JobsReport) -> float:
+    return sum(map(expected_hashes, report.difficulties)) / len(report.difficulties)
+
+
+_TOUCHED: dict[Touched, str] = {
+    "nothing": "that touched nothing",
+    "a handful": "that touched eight of them",
+    "unknown": "of which nothing is known",
+    "nothing, after the fleet changed": "that touched nothing, after the fleet's rate changed much",
+}
+
+
+def core_rows(report: CoreReport) -> list[tuple[str, str, str]]:
+    """What was measured, the figure, and the bar."""
+    idle = report.idle
+    return [
+        (
+            f"memory of {idle.jobs:,} waiting jobs (resident, above the {idle.empty_bytes / 1e6:.0f} MB without any)",
+            f"{idle.bytes_above_empty / 1e6:.0f} MB",
+            "< 400 MB",
+        ),
+        (
+            f"of one core while they wait ({idle.seconds:.0f} s, {idle.blocks} blocks)",
+            f"{idle.share_of_a_core:.1%}",
+            "< 5 %",
+        ),
+        *(
+            (
+                f"a new height with {report.height_jobs:,} waiting jobs, {_TOUCHED[each.touched]}",
+                f"{_milliseconds(each.handled)}, worst {1000 * max(each.handled.seconds):.3g} ms",
+                "< 100 ms",
+            )
+            for each in report.heights
+        ),
+        *(
+            (
+                f"{each.jobs:,} jobs of difficulty {', '.join(map(str, each.difficulties))} ripe at one block, "
+                f"all solved and handed to submission",
+                f"{each.solving_seconds:.2f} s ({each.solved_per_second:,.0f} a second; CPU {cpu_per_job(each)})",
+                "< 5 s",
+            )
+            for each in report.ripe
+        ),
+        (
+            f"grant of a lease with {report.workers:,} simulated workers",
+            _milliseconds(report.grant),
+            "99th percentile < 5 ms",
+        ),
+        (
+            f"first valid hit to the order to stop for each of {report.workers:,} simulated devices",
+            _milliseconds(report.stop),
+            "99th percentile < 50 ms",
+        ),
+        (
+            f"the same over gRPC, to the last of {report.wire_workers} workers",
+            _milliseconds(report.wire_stop),
+            "99th percentile < 50 ms",
+        ),
+    ]
+
+
+def _core(report: CoreReport) -> str:
+    table = _table(("", "measured", "bar"), core_rows(report), left=3)
+    return "\n".join([_title(report.made), "", report.device, "", *table, ""])
 
 
 def _milliseconds(measured: Times) -> str:

@@ -13,6 +13,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.one_device import Choice
+from bench.processes import resident, tree_seconds
+from coordinator.submission.keys import SigningKey
 from hashfleet.client import FleetClient
 from hashfleet.errors import HashfleetError
 
@@ -20,9 +23,11 @@ PLAYER = "1-11"
 #: The public test mnemonic of BIP-39 and its address: anyone can sign for it, never fund it.
 _MNEMONIC = " ".join(["abandon"] * 11 + ["about"])
 _ADDRESS = "structs19rl4cm2hmr8afy4kldpxz3fka4jguq0acpz60a"
+#: The permission to hash for somebody, as guilds grant it.
+_HASH_FOR_ME = 15_728_641
 #: More milliwatts than any number of structures draws.
 _CAPACITY = 2**50
-_START_HEIGHT = 100_000
+START_HEIGHT = 100_000
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 #: Of a worker: drivers load, kernels compile, the self-test runs.
@@ -40,6 +45,7 @@ class Struct:
     age: int
     #: A built structure that mines or refines, rather than one being built.
     online: bool = False
+    owner: str = PLAYER
 
 
 class House:
@@ -48,11 +54,12 @@ class House:
     def __init__(self, folder: Path, stack: contextlib.AsyncExitStack) -> None:
         self._folder = folder
         self._stack = stack
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
         #: HOST:PORT of the coordinator's gRPC.
         self.coordinator = ""
 
     async def start_chain_and_coordinator(self, structs: Sequence[Struct], block_seconds: float) -> None:
-        """A devnet with these structures, all of PLAYER, and a coordinator that signs for it."""
+        """A devnet with these structures, and a coordinator that signs for PLAYER, who may hash for all others."""
         scenario = self._folder / "scenario.json"
         scenario.write_text(json.dumps(scenario_of(structs)))
         ports = ("--grpc-port", "0", "--rpc-port", "0")
@@ -63,6 +70,11 @@ class House:
         node = ("--chain-grpc", chain["grpc_address"], "--chain-rpc", chain["rpc_url"])
         told = await self._hashfleet("coordinator", "--json", *addresses, *node)
         self.coordinator = told["grpc"]
+
+    async def start_worker(self, engine: Choice) -> None:
+        """A worker with the best device of this kind."""
+        arguments = ("worker", "--coordinator", self.coordinator, "--engine", engine)
+        await self.start("worker", "hashfleet.cli.main", *arguments)
 
     async def _hashfleet(self, name: str, *arguments: str) -> dict[str, str]:
         """Start a subcommand that announces itself with one JSON line."""
@@ -89,8 +101,18 @@ class House:
                 env={**environment, "HASHFLEET_MNEMONIC": _MNEMONIC},
                 start_new_session=True,  # Ctrl-C stops the benchmark, which then stops these in order
             )
+        self._processes[name] = process
         self._stack.push_async_callback(_stop, process)
         return process
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Processor seconds that each process and its children took so far, by name; this one is "client"."""
+        taken = {name: tree_seconds(process.pid) for name, process in self._processes.items()}
+        return {**taken, "client": time.process_time()}
+
+    def memory(self, name: str) -> int:
+        """Bytes of memory that a process holds now (its resident set)."""
+        return resident(self._processes[name].pid)
 
     async def worker_device(self, client: FleetClient) -> str:
         """The name of the first worker's device, once it is connected. Raises HashfleetError if it does not come."""
@@ -121,21 +143,32 @@ async def house() -> AsyncIterator[House]:
 
 def scenario_of(structs: Sequence[Struct]) -> dict[str, object]:
     """The devnet's scenario file."""
+    others = sorted({struct.owner for struct in structs} - {PLAYER})
+    addresses = {PLAYER: _ADDRESS, **{owner: _address_of(number) for number, owner in enumerate(others, 1)}}
     return {
         "about": "a benchmark's stage",
-        "start_height": _START_HEIGHT,
-        "players": [{"id": PLAYER, "address": _ADDRESS, "capacity": _CAPACITY, "planet_ore": 1000, "ore": 1000}],
+        "start_height": START_HEIGHT,
+        "players": [
+            {"id": owner, "address": address, "capacity": _CAPACITY, "planet_ore": 1000, "ore": 1000}
+            for owner, address in addresses.items()
+        ],
+        "grants": [{"owner": owner, "player": PLAYER, "permissions": _HASH_FOR_ME} for owner in others],
         "structs": [
             {
                 "id": struct.id,
                 "type": struct.type,
-                "owner": PLAYER,
+                "owner": struct.owner,
                 "age": struct.age,
                 "condition": "online" if struct.online else "building",
             }
             for struct in structs
         ],
     }
+
+
+def _address_of(number: int) -> str:
+    """The address of some key; anyone can have it."""
+    return SigningKey(number.to_bytes(32)).address
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

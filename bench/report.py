@@ -136,6 +136,25 @@ class FleetReport(_Model):
         return samples.paired_ratio(self.booked, self.raw)
 
 
+class RipeJobs(_Model):
+    """Jobs that waited until one block made all of them ripe."""
+
+    jobs: int
+    #: Leading hex zeros asked for, evenly shared among the jobs.
+    difficulties: tuple[int, ...]
+    block_seconds: float
+    #: From when the coordinator told the block until every job had a checked proof and was handed to submission.
+    solving_seconds: float
+    #: Transactions included by then.
+    included: int
+    #: Processor seconds that each process took meanwhile, by name.
+    cpu_seconds: dict[str, float] = {}
+
+    @property
+    def solved_per_second(self) -> float:
+        return self.jobs / self.solving_seconds
+
+
 class JobsReport(_Model):
     """`hashfleet bench jobs`: many small jobs through coordinator, chain and one worker, all on this machine."""
 
@@ -153,6 +172,10 @@ class JobsReport(_Model):
     solving_seconds: float
     #: Transactions included by then.
     included: int
+    #: Processor seconds that each process took meanwhile, by name.
+    cpu_seconds: dict[str, float] = {}
+    #: The same with jobs that wait for one block; None in results of before that was measured.
+    ripe: RipeJobs | None = None
 
     @property
     def solved_per_second(self) -> float:
@@ -163,7 +186,65 @@ class JobsReport(_Model):
         return self.jobs / self.submitting_seconds
 
 
-Report: TypeAlias = KernelsReport | FleetReport | JobsReport
+#: What was known of the objects that a block touched.
+Touched = Literal["nothing", "a handful", "unknown", "nothing, after the fleet changed"]
+
+
+class HeightTimes(_Model):
+    """Seconds in which the core handled blocks."""
+
+    touched: Touched
+    handled: Times
+
+
+class IdleFigure(_Model):
+    """A coordinator process in which very many jobs wait."""
+
+    jobs: int
+    #: Resident memory before the first job, and in the end.
+    empty_bytes: int
+    full_bytes: int
+    #: From the first call until every job was stored and read from the chain, and waited.
+    settling_seconds: float
+    #: Length of the look, and the processor seconds that the process took meanwhile.
+    seconds: float
+    cpu_seconds: float
+    #: That came meanwhile.
+    blocks: int
+
+    @property
+    def bytes_above_empty(self) -> int:
+        return self.full_bytes - self.empty_bytes
+
+    @property
+    def share_of_a_core(self) -> float:
+        return self.cpu_seconds / self.seconds
+
+
+class CoreReport(_Model):
+    """`hashfleet bench core`: the coordinator with very many jobs and workers."""
+
+    kind: Literal["core"] = "core"
+    made: Made
+    #: What solved the ripe jobs.
+    device: str
+    height_jobs: int
+    heights: tuple[HeightTimes, ...]
+    #: Simulated workers, one device each, of the real service in one process.
+    workers: int
+    #: From the report of a lease's end to the next lease in that worker's stream.
+    grant: Times
+    #: From a hit to the last order to stop in the streams of all devices.
+    stop: Times
+    wire_workers: int
+    #: The same over gRPC: from writing the hit to the last order read.
+    wire_stop: Times
+    #: One per round, with real processes.
+    ripe: tuple[RipeJobs, ...] = Field(min_length=1)
+    idle: IdleFigure
+
+
+Report: TypeAlias = KernelsReport | FleetReport | JobsReport | CoreReport
 _ADAPTER: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
 
 

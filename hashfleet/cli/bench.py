@@ -1,4 +1,4 @@
-"""`hashfleet bench`: measure this machine's engines, the fleet around them, and small jobs."""
+"""`hashfleet bench`: measure this machine's engines, the fleet around them, small jobs, and the coordinator's core."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bench.core import WAITING_JOBS, measure_core
+from bench.document import core_rows, cpu_per_job
 from bench.engines import KINDS, Kind
 from bench.fleet import measure_fleet
-from bench.jobs import measure_jobs
+from bench.jobs import DIFFICULTIES, measure_jobs
 from bench.kernels import measure_kernels
 from bench.one_device import CHOICES, Choice
-from bench.report import Figure, FleetReport, JobsReport, KernelsReport, Times, as_json
+from bench.report import CoreReport, Figure, FleetReport, JobsReport, KernelsReport, RipeJobs, Times, as_json
 from hashfleet.cli.logs import configure_logging
 from hashfleet.cli.quantity import show_rate
 
@@ -25,7 +27,7 @@ _verbose_option = click.option("-v", "--verbose", is_flag=True, help="Log each m
 
 @click.group("bench")
 def command() -> None:
-    """Measure engines, fleet and jobs on this machine."""
+    """Measure engines, fleet, jobs and coordinator on this machine."""
 
 
 @command.command("kernels")
@@ -74,18 +76,48 @@ def fleet(wants_json: bool, engine: Choice, seconds: float, rounds: int, cancels
 @_json_option
 @_engine_option
 @click.option("--count", type=click.IntRange(1, 100_000), default=500, show_default=True, help="Number of jobs.")
+@click.option(
+    "--difficulty",
+    "difficulties",
+    type=click.IntRange(1, 6),
+    multiple=True,
+    default=DIFFICULTIES,
+    show_default=True,
+    help="Leading hex zeros, shared evenly among the jobs if given several times.",
+)
 @_verbose_option
-def jobs(wants_json: bool, engine: Choice, count: int, verbose: bool) -> None:
-    """How many jobs of difficulty 1 to 5 are solved a second.
+def jobs(wants_json: bool, engine: Choice, count: int, difficulties: tuple[int, ...], verbose: bool) -> None:
+    """How many small jobs are solved a second: submitted in batches, and waiting for one block.
 
-    Starts a devnet, a coordinator and a worker on this machine, and stops them in the end.
+    Starts a devnet, a coordinator and a worker on this machine, twice, and stops them in the end.
     """
     configure_logging(verbose)
-    report = asyncio.run(measure_jobs(engine, count))
+    report = asyncio.run(measure_jobs(engine, count, difficulties))
     if wants_json:
         click.echo(as_json(report))
     else:
         _show_jobs(report)
+
+
+@command.command("core")
+@_json_option
+@_engine_option
+@click.option("--rounds", type=click.IntRange(1, 20), default=2, show_default=True, help="Of solving ripe jobs.")
+@click.option(
+    "--waiting", type=click.IntRange(100, 1_000_000), default=WAITING_JOBS, show_default=True, help="Waiting jobs."
+)
+@_verbose_option
+def core(wants_json: bool, engine: Choice, rounds: int, waiting: int, verbose: bool) -> None:
+    """What the coordinator takes and how soon it acts, with very many jobs and workers. Takes some minutes.
+
+    Starts a devnet, a coordinator and a worker on this machine, several times, and stops them in the end.
+    """
+    configure_logging(verbose)
+    report = asyncio.run(measure_core(engine, rounds, waiting=waiting))
+    if wants_json:
+        click.echo(as_json(report))
+    else:
+        _show_core(report)
 
 
 def _show_kernels(report: KernelsReport) -> None:
@@ -131,7 +163,22 @@ def _show_jobs(report: JobsReport) -> None:
         ("stored", f"{report.jobs} jobs, {report.submitted_per_second:.0f} a second"),
         ("solved", f"{report.solved} in {report.solving_seconds:.1f} s, {report.solved_per_second:.1f} a second"),
         ("included by then", f"{report.included} transactions, blocks of {report.block_seconds:g} s"),
+        *([("CPU time a job", cpu_per_job(report))] if report.cpu_seconds else []),
+        *_ripe_rows(report.ripe),
     )
+
+
+def _ripe_rows(ripe: RipeJobs | None) -> list[tuple[str, str]]:
+    if ripe is None:
+        return []
+    return [
+        ("ripe at one block", f"{ripe.jobs} in {ripe.solving_seconds:.2f} s, {ripe.solved_per_second:.0f} a second"),
+        ("CPU time a job", cpu_per_job(ripe)),
+    ]
+
+
+def _show_core(report: CoreReport) -> None:
+    _show_sheet(*((what, f"{measured}; bar: {bar}") for what, measured, bar in core_rows(report)))
 
 
 def _show_sheet(*rows: tuple[str, str]) -> None:

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from bench.report import Figure, FleetReport, JobsReport, KernelsReport, Limit, Machine, Made, NotMeasured, Times
+from bench.report import (
+    CoreReport,
+    Figure,
+    FleetReport,
+    HeightTimes,
+    IdleFigure,
+    JobsReport,
+    KernelsReport,
+    Limit,
+    Machine,
+    Made,
+    NotMeasured,
+    RipeJobs,
+    Times,
+)
 
 
 @pytest.fixture
@@ -59,7 +73,7 @@ def fleet_report(made: Made) -> FleetReport:
 
 
 @pytest.fixture
-def jobs_report(made: Made) -> JobsReport:
+def jobs_report(made: Made, ripe_jobs: RipeJobs) -> JobsReport:
     return JobsReport(
         made=made,
         device="AMD EPYC, 2 processes",
@@ -70,4 +84,46 @@ def jobs_report(made: Made) -> JobsReport:
         solved=1000,
         solving_seconds=8.0,
         included=40,
+        cpu_seconds={"coordinator": 0.5, "worker": 0.25},
+        ripe=ripe_jobs,
+    )
+
+
+@pytest.fixture
+def ripe_jobs() -> RipeJobs:
+    return RipeJobs(
+        jobs=3000,
+        difficulties=(3,),
+        block_seconds=1.0,
+        solving_seconds=1.5,
+        included=5,
+        cpu_seconds={"coordinator": 0.6, "worker": 0.3},
+    )
+
+
+@pytest.fixture
+def core_report(made: Made, ripe_jobs: RipeJobs) -> CoreReport:
+    return CoreReport(
+        made=made,
+        device="AMD EPYC, 2 processes",
+        height_jobs=100_000,
+        heights=(
+            HeightTimes(touched="nothing", handled=Times(seconds=(0.001, 0.002, 0.003))),
+            HeightTimes(touched="unknown", handled=Times(seconds=(0.004, 0.005, 0.060))),
+        ),
+        workers=1000,
+        grant=Times(seconds=tuple(n / 100_000 for n in range(1, 101))),
+        stop=Times(seconds=(0.020, 0.021)),
+        wire_workers=8,
+        wire_stop=Times(seconds=(0.002, 0.003)),
+        ripe=(ripe_jobs,),
+        idle=IdleFigure(
+            jobs=100_000,
+            empty_bytes=100_000_000,
+            full_bytes=350_000_000,
+            settling_seconds=80.0,
+            seconds=20.0,
+            cpu_seconds=0.5,
+            blocks=7,
+        ),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from bench.report import FleetReport, JobsReport, KernelsReport, as_json
+from bench.report import CoreReport, FleetReport, JobsReport, KernelsReport, as_json
 from hashfleet.cli import bench
 
 
@@ -15,22 +15,27 @@ def measured(
     kernels_report: KernelsReport,
     fleet_report: FleetReport,
     jobs_report: JobsReport,
+    core_report: CoreReport,
 ) -> None:
     """Every measurement gives the reports of conftest.py at once."""
 
     async def fleet(choice: str, rounds: int, seconds: float, cancels: int) -> FleetReport:
         return fleet_report
 
-    async def jobs(choice: str, count: int) -> JobsReport:
+    async def jobs(choice: str, count: int, difficulties: tuple[int, ...]) -> JobsReport:
         return jobs_report
+
+    async def core(choice: str, rounds: int, *, waiting: int) -> CoreReport:
+        return core_report
 
     monkeypatch.setattr(bench, "measure_kernels", lambda kinds, rounds, seconds: kernels_report)
     monkeypatch.setattr(bench, "measure_fleet", fleet)
     monkeypatch.setattr(bench, "measure_jobs", jobs)
+    monkeypatch.setattr(bench, "measure_core", core)
 
 
 @pytest.mark.usefixtures("measured")
-@pytest.mark.parametrize("kind", ["kernels", "fleet", "jobs"])
+@pytest.mark.parametrize("kind", ["kernels", "fleet", "jobs", "core"])
 def test_json_is_the_whole_report(kind: str, request: pytest.FixtureRequest) -> None:
     done = CliRunner().invoke(bench.command, [kind, "--json"])
     assert done.exit_code == 0, done.output
@@ -64,3 +69,11 @@ def test_the_fleet_is_shown_with_its_share_and_its_latencies() -> None:
 def test_jobs_are_shown_per_second() -> None:
     done = CliRunner().invoke(bench.command, ["jobs"])
     assert "1000 in 8.0 s, 125.0 a second" in done.stdout
+    assert "3000 in 1.50 s, 2000 a second" in done.stdout
+
+
+@pytest.mark.usefixtures("measured")
+def test_the_core_is_shown_beside_its_bars() -> None:
+    done = CliRunner().invoke(bench.command, ["core"])
+    assert "250 MB; bar: < 400 MB" in done.stdout
+    assert "2.5%; bar: < 5 %" in done.stdout

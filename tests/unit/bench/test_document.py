@@ -8,7 +8,7 @@ import pytest
 
 from bench.__main__ import file_name
 from bench.document import DOCUMENT, RESULTS, document, mega, read_all
-from bench.report import FleetReport, JobsReport, KernelsReport, Report, as_json, read
+from bench.report import CoreReport, FleetReport, JobsReport, KernelsReport, Report, as_json, read
 from hashfleet.errors import InvalidInput
 
 
@@ -17,7 +17,7 @@ def test_the_committed_document_is_what_the_committed_results_make() -> None:
 
 
 def test_results_of_every_kind_are_committed() -> None:
-    assert {report.kind for report in read_all(RESULTS)} == {"kernels", "fleet", "jobs"}
+    assert {report.kind for report in read_all(RESULTS)} >= {"kernels", "fleet", "jobs"}
 
 
 def test_every_result_is_stored_under_its_machine_and_kind() -> None:
@@ -61,14 +61,42 @@ def test_jobs_are_told_per_second(jobs_report: JobsReport) -> None:
     assert "| solved and checked a second | 125.0 |" in page
 
 
+def test_jobs_that_waited_for_one_block_stand_beside_those_in_batches(jobs_report: JobsReport) -> None:
+    page = document([jobs_report])
+    assert "| waiting until one block, then solved and checked a second | 2,000.0 |" in page
+    assert "| CPU time a job | 0.75 ms (coordinator 0.50, worker 0.25) |" in page
+    assert "| CPU time a job from that block on | 0.30 ms (coordinator 0.20, worker 0.10) |" in page
+    assert "| hashes a job asks for on average | 223,696 |" in page
+
+
+def test_every_figure_of_the_core_stands_beside_its_bar(core_report: CoreReport) -> None:
+    rows = [line for line in document([core_report]).splitlines() if line.startswith("| ") and "---" not in line]
+    bars = [row.split(" | ")[-1].removesuffix(" |") for row in rows[1:]]
+    assert (
+        bars
+        == ["< 400 MB", "< 5 %", "< 100 ms", "< 100 ms", "< 5 s", *["99th percentile < 5 ms"]]
+        + ["99th percentile < 50 ms"] * 2
+    )
+
+
+def test_the_core_is_told_by_what_it_takes_above_an_empty_one_and_by_its_worst(core_report: CoreReport) -> None:
+    page = document([core_report])
+    assert "above the 100 MB without any) | 250 MB |" in page
+    assert "while they wait (20 s, 7 blocks) | 2.5% |" in page
+    assert "99th percentile 60 ms (3 measured), worst 60 ms |" in page
+    assert "| 1.50 s (2,000 a second; CPU 0.30 ms (coordinator 0.20, worker 0.10)) |" in page
+    assert "99th percentile 0.99 ms (100 measured) | 99th percentile < 5 ms |" in page
+
+
 def test_a_kind_without_results_has_no_section(jobs_report: JobsReport) -> None:
     page = document([jobs_report])
     assert "## Small jobs" in page
+    assert "## The coordinator" not in page
     assert "## Engines" not in page
     assert "## The fleet" not in page
 
 
-@pytest.mark.parametrize("kind", ["kernels_report", "fleet_report", "jobs_report"])
+@pytest.mark.parametrize("kind", ["kernels_report", "fleet_report", "jobs_report", "core_report"])
 def test_a_result_file_gives_back_the_report(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     report: Report = request.getfixturevalue(kind)
     path = tmp_path / "result.json"
