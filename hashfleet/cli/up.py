@@ -36,7 +36,7 @@ class Plan:
     chain_rest: tuple[str, ...]
     chain_rpc: tuple[str, ...]
     chain_id: str | None
-    key_file: Path | None
+    key_files: tuple[Path, ...]
     engine: str
     keep_days: int
     as_json: bool
@@ -56,9 +56,11 @@ class Plan:
 @chain_options
 @click.option(
     "--key-file",
+    "key_files",
+    multiple=True,
     envvar="HASHFLEET_KEY_FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File with the signing key, as hex or as a mnemonic.",
+    help="File of a signing key: what `hashfleet keys` makes, or a mnemonic or hex. May be repeated.",
 )
 @click.option(
     "--engine", type=click.Choice(["auto", "cuda", "opencl", "cpu"]), default="auto", help="What the worker hashes on."
@@ -76,13 +78,13 @@ def command(
     chain_rest: tuple[str, ...],
     chain_rpc: tuple[str, ...],
     chain_id: str | None,
-    key_file: Path | None,
+    key_files: tuple[Path, ...],
     engine: str,
     keep_days: int,
     as_json: bool,
 ) -> None:
     """Run everything on this machine until Ctrl-C: a chain (--demo, or your node), a coordinator and a worker."""
-    if demo and (chain_grpc or chain_rest or key_file):
+    if demo and (chain_grpc or chain_rest or key_files):
         raise InvalidInput("--demo brings its own chain and key; leave --chain-grpc, --chain-rest and --key-file out")
     if not demo and not chain_grpc and not chain_rest:
         raise InvalidInput(
@@ -106,7 +108,7 @@ def command(
             chain_rest,
             chain_rpc,
             chain_id,
-            key_file,
+            key_files,
             engine,
             keep_days,
             as_json,
@@ -168,7 +170,7 @@ async def _start_all(
         for value in values:
             arguments += [option, value]
     arguments += ["--keep-days", str(plan.keep_days)]
-    for option, given in (("--chain-id", chain_id), ("--key-file", plan.key_file)):
+    for option, given in (("--chain-id", chain_id), *(("--key-file", path) for path in plan.key_files)):
         arguments += [option, str(given)] if given else []
     log = plan.data / "logs" / "coordinator.log"
     coordinator = Child("coordinator", arguments, log, announces=True, environment=environment)
@@ -204,8 +206,10 @@ def key_variables(plan: Plan) -> dict[str, str]:
 
     protect_process()
     variables = {name: os.environ[name] for name in SECRET_VARIABLES if name in os.environ}
-    if plan.key_file is not None and identity(plan.key_file).kept_in == "file" and passphrase_in(os.environ) is None:
-        variables[PASSPHRASE_VARIABLE] = ask_passphrase(plan.key_file).reveal()
+    encrypted = [path for path in plan.key_files if identity(path).kept_in == "file"]
+    if encrypted and passphrase_in(os.environ) is None:
+        # One for all of them: the environment holds no more.
+        variables[PASSPHRASE_VARIABLE] = ask_passphrase(encrypted[0]).reveal()
     return variables
 
 
