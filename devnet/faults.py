@@ -293,7 +293,7 @@ class Faults:
             if len(self._shuffled) < self._window:
                 return ()
             group, self._shuffled = self._shuffled, []
-            if len(group) > 1:
+            if self._window > 1:
                 ordered = list(group)
                 while group == ordered:
                     self.random.shuffle(group)
