@@ -18,4 +18,4 @@ def estimated_height(height: int, seen_at: float, block_seconds: float, now: flo
     """
     if height <= 0 or block_seconds <= 0 or not math.isfinite(now - seen_at):
         return height
-    return min(MAX_HEIGHT, height + max(0, int((now - seen_at) / block_seconds)))
+    return height + int(min(max(0.0, (now - seen_at) / block_seconds), MAX_HEIGHT - height))

@@ -1,0 +1,117 @@
+"""Which node is asked first: properties over whatever may be known of them."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.chain.endpoint_choice import (
+    LONGEST_PAUSE,
+    MAX_BEHIND,
+    EndpointState,
+    Health,
+    answered,
+    failed,
+    highest_of,
+    order,
+    refused,
+    state_of,
+)
+
+SECONDS = st.floats(0, 100)
+TOLD = st.builds(Health, checked=st.just(True), height=st.integers(0, 12), seconds=SECONDS)
+ANY = st.one_of(
+    TOLD,
+    st.just(Health()),
+    st.builds(
+        lambda health, now, times: [health := failed(health, now, "away") for _ in range(times)][-1],
+        TOLD,
+        SECONDS,
+        st.integers(1, 8),
+    ),
+    st.builds(lambda health, now: refused(health, now, "another chain"), TOLD, SECONDS),
+)
+MANY = st.lists(ANY, min_size=1, max_size=6)
+
+
+def states(healths: list[Health]) -> list[EndpointState]:
+    return [state_of(health, highest_of(healths)) for health in healths]
+
+
+@given(MANY, SECONDS)
+def test_every_node_of_our_chain_is_tried_once_and_no_other(healths: list[Health], now: float) -> None:
+    assert sorted(order(healths, now)) == [i for i, health in enumerate(healths) if not health.refused]
+
+
+@given(MANY, SECONDS)
+def test_a_node_behind_by_more_than_a_block_never_comes_before_a_fresh_one(healths: list[Health], now: float) -> None:
+    fresh = [i for i, state in enumerate(states(healths)) if state is EndpointState.HEALTHY]
+    if fresh:
+        first = order(healths, now)[0]
+        assert healths[first].height >= highest_of(healths) - MAX_BEHIND
+
+
+@given(MANY, SECONDS)
+def test_who_failed_comes_after_everybody_who_did_not(healths: list[Health], now: float) -> None:
+    failing = [bool(healths[i].failures) for i in order(healths, now)]
+    assert failing == sorted(failing)
+
+
+@given(st.lists(TOLD, min_size=1, max_size=6), SECONDS)
+def test_nodes_that_are_equally_well_keep_the_order_of_the_configuration(healths: list[Health], now: float) -> None:
+    same = [Health(checked=True, height=7, seconds=0.1) for _ in healths]
+    assert order(same, now) == list(range(len(same)))
+
+
+@given(MANY, SECONDS, st.integers(0, 20))
+def test_an_answer_makes_a_node_well_and_never_takes_a_height_back(
+    healths: list[Health], now: float, height: int
+) -> None:
+    after = answered(healths[0], height, 0.1)
+    assert after.height >= height
+    assert after.height >= healths[0].height
+    assert after.failures == 0
+    assert after.error == ""
+    assert state_of(after, after.height) is EndpointState.HEALTHY
+
+
+@given(MANY, SECONDS)
+def test_a_failure_puts_a_node_behind_all_that_are_well_and_its_chain_is_checked_anew(
+    healths: list[Health], now: float
+) -> None:
+    first = order(healths, now)[:1]
+    for index in first:
+        left = [*healths[:index], failed(healths[index], now, "away"), *healths[index + 1 :]]
+        assert not left[index].checked
+        well = [i for i, health in enumerate(left) if not health.failures and not health.refused]
+        assert all(place < order(left, now).index(index) for place in map(order(left, now).index, well))
+
+
+def test_pauses_double_up_to_a_bound() -> None:
+    health, pauses = Health(), []
+    for _ in range(10):
+        health = failed(health, 100.0, "away")
+        pauses.append(health.not_before - 100.0)
+    assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert max(pauses) == pauses[-1] == LONGEST_PAUSE
+
+
+def test_of_two_that_failed_the_one_whose_pause_is_over_comes_first() -> None:
+    resting = failed(failed(Health(), 100.0, "away"), 100.0, "away")
+    rested = failed(Health(), 90.0, "away")
+    assert order([resting, rested], 100.0) == [1, 0]
+    assert order([resting, rested], 103.0) == [0, 1]
+
+
+def test_a_node_that_is_much_slower_is_asked_after_a_quick_one() -> None:
+    slow, quick = Health(checked=True, height=7, seconds=2.0), Health(checked=True, height=7, seconds=0.1)
+    assert order([slow, quick], 0.0) == [1, 0]
+    hardly = Health(checked=True, height=7, seconds=0.3)
+    assert order([hardly, quick], 0.0) == [0, 1]
+
+
+def test_what_another_chain_counts_is_nothing_to_ours() -> None:
+    other = refused(Health(checked=True, height=9_000_000), 0.0, "another chain")
+    ours = Health(checked=True, height=7)
+    assert highest_of([other, ours]) == 7
+    assert states([other, ours]) == [EndpointState.REFUSED, EndpointState.HEALTHY]
