@@ -307,7 +307,13 @@ def world() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def house(tmp_path: Path, world: dict[str, Any]) -> AsyncIterator[House]:
+def chain_version() -> str:
+    """The structsd release that the devnet behaves like; a test file may choose another."""
+    return "v0.20"
+
+
+@pytest.fixture
+async def house(tmp_path: Path, world: dict[str, Any], chain_version: str) -> AsyncIterator[House]:
     """A devnet and a coordinator as processes; no worker yet."""
     scenario = tmp_path / "scenario.json"
     scenario.write_text(json.dumps(world))
@@ -315,7 +321,7 @@ async def house(tmp_path: Path, world: dict[str, Any]) -> AsyncIterator[House]:
         devnet = Process(
             shlex.split(
                 f"devnet --json --scenario {scenario} --interval {BLOCK_SECONDS} --grpc-port 0 --rpc-port 0 "
-                f"--state {tmp_path / 'chain.json'}"
+                f"--state {tmp_path / 'chain.json'} --version {chain_version}"
             ),
             tmp_path / "devnet.log",
         )
