@@ -82,6 +82,20 @@ def chain_options(command: F) -> F:
     "be repeated.  [env var: HASHFLEET_KEY_FILE]",
 )
 @click.option("--watch-only", is_flag=True, help="Run without a key: hash and return proofs, sign and send nothing.")
+@click.option(
+    "--tx-per-block",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="Transactions that the node takes from one address per block (its structs-ante.checktx-addr-cap).",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 40),
+    default=1,
+    show_default=True,
+    help="Put up to so many independent proofs into one transaction when more are ready than --tx-per-block.",
+)
 @keep_days_option
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Host name under which /mcp may be reached.")
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON line.")
@@ -96,6 +110,8 @@ def command(
     chain_id: str | None,
     key_files: tuple[Path, ...],
     watch_only: bool,
+    tx_per_block: int,
+    batch: int,
     keep_days: int,
     allow_host: tuple[str, ...],
     as_json: bool,
@@ -110,29 +126,33 @@ def command(
     # Imported here: the command line should answer --help without loading gRPC, SQL and the chain's libraries.
     from coordinator.server import Addresses, Settings, serve
     from coordinator.submission.keys_secret import protect_process
+    from coordinator.submission.lane import Settings as LaneSettings
 
     if not chain_grpc and not chain_rest:
         raise InvalidInput("no chain: give --chain-grpc HOST:PORT or --chain-rest URL of a structsd node")
     configure_logging(verbose)
     protect_process()
     keys = signing_keys(key_files, watch_only, os.environ)
-    if len(keys) != 1:
-        raise KeyProblem(f"{len(keys)} keys are given; this coordinator signs with one")
-    (key,) = keys
-    settings = Settings(listen, http, database, chain_grpc, chain_rest, chain_rpc, chain_id, allow_host, keep_days)
+    signers = [key.address for key in keys]
+    lanes = LaneSettings(sends_per_block=tx_per_block, batch=batch)
+    settings = Settings(
+        listen, http, database, chain_grpc, chain_rest, chain_rpc, chain_id, allow_host, keep_days, lanes
+    )
 
     def ready(addresses: Addresses) -> None:
         if as_json:
-            click.echo(json.dumps({"grpc": addresses.grpc, "mcp": addresses.mcp, "signer": key.address}))
+            told = {"grpc": addresses.grpc, "mcp": addresses.mcp, "signer": signers[0] if signers else None}
+            click.echo(json.dumps(told | {"signers": signers}))
         else:
-            click.echo(f"gRPC   {addresses.grpc}\nMCP    {addresses.mcp}\nsigner {key.address}")
+            click.echo(f"gRPC   {addresses.grpc}\nMCP    {addresses.mcp}")
+            click.echo("\n".join(f"signer {address}" for address in signers) or "signer none, watching only")
 
     async def run() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        await serve(settings, key, ready, stop)
+        await serve(settings, keys, ready, stop)
 
     try:
         asyncio.run(run())
