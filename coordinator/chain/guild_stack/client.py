@@ -21,7 +21,8 @@ from typing import Final, Literal, NoReturn
 
 import psycopg
 
-from coordinator.chain.client import Account, Block, ChainClient, SigningRight, TxAnswer, WorkReading
+from coordinator.chain.client import Account, Block, ChainClient, SigningRight, TellsEndpoints, TxAnswer, WorkReading
+from coordinator.chain.endpoint_choice import EndpointState, EndpointStatus
 from coordinator.chain.guild_stack import queries
 from coordinator.chain.guild_stack.database import CALL_TIMEOUT, Connection, Database, parse_url
 from coordinator.chain.guild_stack.indexed_height import USUAL_INTERVAL, IndexedBlock, believe
@@ -80,6 +81,8 @@ class GuildStackClient:
         #: Object -> height at which it was first found missing.
         self._missing: dict[str, int] = {}
         self._outage = False
+        #: Why there are no new blocks, while that is so.
+        self._error = ""
 
     # Connecting
 
@@ -116,6 +119,14 @@ class GuildStackClient:
         if self.node is not None:
             await self.node.close()
 
+    def endpoints(self) -> list[EndpointStatus]:
+        """The database, and the endpoints of the node behind it if they are known."""
+        state = EndpointState.UNTRIED if self._last is None else EndpointState.HEALTHY
+        state = EndpointState.FAILING if self._error else state
+        height = self._last.height if self._last else 0
+        own = EndpointStatus(f"PostgreSQL {self.database.shown}", state, height, 0.0, "", self._error)
+        return [own, *(self.node.endpoints() if isinstance(self.node, TellsEndpoints) else [])]
+
     # Blocks
 
     async def latest_block(self) -> Block:
@@ -147,7 +158,7 @@ class GuildStackClient:
             try:
                 async with contextlib.aclosing(self._heard()) as heard:
                     async for block in heard:
-                        pause = _FIRST_PAUSE
+                        pause, self._error = _FIRST_PAUSE, ""
                         if self._outage:
                             logger.info("The guild stack answers again, at height %d.", block.height)
                             self._outage = False
@@ -156,6 +167,7 @@ class GuildStackClient:
                             yield block
             except ChainError as error:
                 if not self._closed.is_set():
+                    self._error = str(error)
                     logger.log(logging.DEBUG if self._outage else logging.WARNING, "No new blocks: %s", error)
                     self._outage = True
             with contextlib.suppress(TimeoutError):
@@ -241,6 +253,10 @@ class GuildStackClient:
     async def read_charter(self, founder_id: str, solver_id: str) -> WorkReading:
         """The puzzle of founding a guild, from the node that transactions go to: no table holds it."""
         return await self._transactions("the guild charter").read_charter(founder_id, solver_id)
+
+    async def read_charter(self, founder_id: str, solver_id: str) -> WorkReading:
+        """The puzzle of founding a guild, from the node: the database does not hold it."""
+        return await self._transactions("guild charters").read_charter(founder_id, solver_id)
 
     async def outstanding_work(self, player_id: str) -> list[tuple[Action, str]]:
         """What `read_work` would find open now for this player, all of it from one moment.

@@ -278,3 +278,9 @@ async def test_a_server_that_cannot_be_reached_is_not_asked_again_at_once(tmp_pa
         assert "hunter2" not in str(raised.value)
     (tmp_path / "nothing").mkdir()  # the second answer came from memory: no socket was looked for in between
     assert database._not_before > 0
+
+
+async def test_its_health_is_told_with_the_nodes(client: GuildStackClient, stack: Any) -> None:
+    (own,) = client.endpoints()
+    assert (own.state.value, own.height, own.error) == ("healthy", 1000, "")
+    assert own.name.startswith("PostgreSQL ")
