@@ -254,10 +254,6 @@ class GuildStackClient:
         """The puzzle of founding a guild, from the node that transactions go to: no table holds it."""
         return await self._transactions("the guild charter").read_charter(founder_id, solver_id)
 
-    async def read_charter(self, founder_id: str, solver_id: str) -> WorkReading:
-        """The puzzle of founding a guild, from the node: the database does not hold it."""
-        return await self._transactions("guild charters").read_charter(founder_id, solver_id)
-
     async def outstanding_work(self, player_id: str) -> list[tuple[Action, str]]:
         """What `read_work` would find open now for this player, all of it from one moment.
 
