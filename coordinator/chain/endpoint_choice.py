@@ -79,8 +79,13 @@ def answered(health: Health, height: int | None = None, seconds: float | None = 
     return Health(checked=True, height=max(health.height, height or 0), seconds=smoothed)
 
 
+def chain_checked(health: Health) -> Health:
+    """After it told that it serves our chain. What failed before has to be answered before it counts as well."""
+    return replace(health, checked=True, refused=False)
+
+
 def failed(health: Health, now: float, error: str) -> Health:
-    """After a call without a usable answer. What it was is checked again before it counts as well."""
+    """After a call without a usable answer. Its chain has to be checked again before it is asked anything."""
     pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(health.failures, 16))
     return replace(
         health, checked=False, refused=False, failures=health.failures + 1, not_before=now + pause, error=error

@@ -25,6 +25,7 @@ from coordinator.chain.endpoint_choice import (
     EndpointStatus,
     Health,
     answered,
+    chain_checked,
     failed,
     highest_of,
     order,
@@ -164,6 +165,7 @@ class FailoverClient:
                 if error is not None:
                     raise error
                 self._take(endpoint)
+                self._note_answer(endpoint)
             except ChainError as told:
                 self._note_failure(endpoint, told)
                 errors.append(told)
@@ -394,7 +396,7 @@ class FailoverClient:
                 "check the address"
             )
         self._chain_id = told
-        self._note_answer(endpoint)
+        endpoint.health = chain_checked(endpoint.health)
 
     def _note_answer(self, endpoint: _Endpoint, height: int | None = None, seconds: float | None = None) -> None:
         if endpoint.health.failures:
@@ -450,6 +452,7 @@ def _all_failed(errors: Sequence[ChainError]) -> ChainError:
     told = "; ".join(dict.fromkeys(str(error) for error in errors))
     if any(isinstance(error, Lagging) for error in errors):
         return Lagging(f"no node has the newest state yet: {told}")
-    if any(isinstance(error, BadChainAnswer) for error in errors):
+    ours = [error for error in errors if not isinstance(error, OtherChain)]
+    if errors and (not ours or any(isinstance(error, BadChainAnswer) for error in ours)):
         return BadChainAnswer(f"no node gives a usable answer: {told}")
     return ChainUnavailable(f"no node of the chain answers: {told}" if told else "no node of the chain answers in time")

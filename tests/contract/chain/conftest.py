@@ -448,6 +448,21 @@ async def chain(request: pytest.FixtureRequest) -> AsyncIterator[Chain]:
     await made.stop()
 
 
+@pytest.fixture
+async def make_chain() -> AsyncIterator[Callable[[], Awaitable[Chain]]]:
+    """Makes scripted nodes that listen, each with its own script."""
+    async with AsyncExitStack() as stack:
+
+        async def make() -> Chain:
+            made = Chain()
+            stack.push_async_callback(made.stop)
+            await made.start_grpc()
+            await made.rpc.start()
+            return made
+
+        yield make
+
+
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever proxy this machine has, nothing here goes through it."""
