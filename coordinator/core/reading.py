@@ -18,7 +18,7 @@ from coordinator.core.state import Entry, Outbox, State, Urgency
 from hashfleet.job_request import Mode
 
 #: Readings asked for and not answered at most: enough that whoever carries them out is never idle.
-READS_IN_FLIGHT = 256
+READS_IN_FLIGHT = 192
 #: While events tell what changed, each work is read again after so many blocks all the same (about an hour).
 SAFETY_BLOCKS = 600
 #: While they do not, after so many.
