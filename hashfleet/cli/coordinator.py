@@ -96,6 +96,20 @@ def chain_options(command: F) -> F:
     show_default=True,
     help="Put up to so many independent proofs into one transaction when more are ready than --tx-per-block.",
 )
+@click.option(
+    "--gas-price",
+    default="0ualpha",
+    show_default=True,
+    metavar="AMOUNT",
+    help="What founding a guild pays for a unit of gas, such as 0.01ualpha; nothing else has a price.",
+)
+@click.option(
+    "--gas-limit",
+    type=click.IntRange(1, 100_000_000),
+    default=500_000,
+    show_default=True,
+    help="Gas that founding a guild may use; all of it is paid for.",
+)
 @keep_days_option
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Host name under which /mcp may be reached.")
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON line.")
@@ -112,6 +126,8 @@ def command(
     watch_only: bool,
     tx_per_block: int,
     batch: int,
+    gas_price: str,
+    gas_limit: int,
     keep_days: int,
     allow_host: tuple[str, ...],
     as_json: bool,
@@ -125,6 +141,7 @@ def command(
     """
     # Imported here: the command line should answer --help without loading gRPC, SQL and the chain's libraries.
     from coordinator.server import Addresses, Settings, serve
+    from coordinator.submission.founding import parse_gas_price
     from coordinator.submission.keys_secret import protect_process
     from coordinator.submission.lane import Settings as LaneSettings
 
@@ -134,7 +151,8 @@ def command(
     protect_process()
     keys = signing_keys(key_files, watch_only, os.environ)
     signers = [key.address for key in keys]
-    lanes = LaneSettings(sends_per_block=tx_per_block, batch=batch)
+    price = parse_gas_price(gas_price, gas_limit)
+    lanes = LaneSettings(gas_price=price, sends_per_block=tx_per_block, batch=batch)
     settings = Settings(
         listen, http, database, chain_grpc, chain_rest, chain_rpc, chain_id, allow_host, keep_days, lanes
     )
