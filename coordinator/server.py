@@ -7,8 +7,8 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvicorn
@@ -20,6 +20,7 @@ from coordinator.service import Service
 from coordinator.store.prune import SECONDS_PER_DAY
 from coordinator.store.sql import open_store
 from coordinator.submission.keys import SigningKey
+from coordinator.submission.lane import Settings as LaneSettings
 from hashfleet.client import FleetClient
 from hashfleet.errors import HashfleetError, InvalidInput
 
@@ -53,6 +54,8 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     #: Days for which ended jobs are kept; 0 keeps them for ever.
     keep_days: int = 0
+    #: How transactions are sent.
+    lanes: LaneSettings = field(default_factory=LaneSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +76,25 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(settings: Settings, key: SigningKey, ready: Callable[[Addresses], None], stop: asyncio.Event) -> None:
-    """Serve until `stop` is set. Raises HashfleetError or StoreError if it cannot start."""
+async def serve(
+    settings: Settings,
+    keys: SigningKey | Sequence[SigningKey],
+    ready: Callable[[Addresses], None],
+    stop: asyncio.Event,
+) -> None:
+    """Serve until `stop` is set, signing with these keys; none at all only watches.
+
+    Raises HashfleetError or StoreError if it cannot start.
+    """
     sys.setswitchinterval(SWITCH_SECONDS)
     async with contextlib.AsyncExitStack() as stack:
         store = await open_store(settings.database)
         stack.push_async_callback(store.close)
         chain = FailoverClient.of(settings.chain_grpc, settings.chain_rest, settings.chain_rpc, settings.chain_id)
         stack.push_async_callback(chain.close)
-        service = Service(chain, store, key, keep_seconds=settings.keep_days * SECONDS_PER_DAY or None)
+        service = Service(
+            chain, store, keys, lanes=settings.lanes, keep_seconds=settings.keep_days * SECONDS_PER_DAY or None
+        )
         grpc_server = await build_server(service)
         grpc_address = _bind_grpc(grpc_server, settings.grpc_listen)
         http_socket = stack.enter_context(contextlib.closing(_bind_http(settings.http_listen)))

@@ -455,6 +455,20 @@ class Chain(BaseModel):
     signer_address: str | None = Field(None, description="Address that signs; absent in watch-only mode.")
 
 
+class Signer(BaseModel):
+    """An account that signs transactions, or a guild stack that does. Counts are of proofs, since the start."""
+
+    address: str
+    player_id: str | None = Field(None, description="Player that the address is registered to, once it was asked.")
+    in_flight: int = Field(description="Transactions that may land in one of the next blocks.")
+    waiting: int = Field(description="Proofs that have no transaction yet.")
+    included: int
+    rejected: int = Field(description="Refused by a node, or failed in a block.")
+    stale: int = Field(description="Void before they could be sent.")
+    last_error: str | None = Field(None, description="What went wrong last.")
+    alarm: str | None = Field(None, description="Why a person should look at it: too many of its proofs are rejected.")
+
+
 class FleetStatus(BaseModel):
     """Who works, how fast, on which chain."""
 
@@ -462,6 +476,7 @@ class FleetStatus(BaseModel):
     nominal_rate: float = Field(description="Hashes per second that all connected devices could reach.")
     jobs: JobCounts
     chain: Chain
+    signers: list[Signer] = Field(description="Empty in watch-only mode.")
     workers: list[Worker]
     coordinator_version: str
 
@@ -552,6 +567,20 @@ def fleet_status(status: fleet_service_pb2.GetFleetStatusResponse) -> FleetStatu
             connected=chain.connected,
             signer_address=chain.signer_address or None,
         ),
+        signers=[
+            Signer(
+                address=signer.address,
+                player_id=signer.player_id or None,
+                in_flight=signer.in_flight,
+                waiting=signer.waiting,
+                included=signer.included,
+                rejected=signer.rejected,
+                stale=signer.stale,
+                last_error=signer.last_error or None,
+                alarm=signer.alarm or None,
+            )
+            for signer in status.signers
+        ],
         workers=[_worker(worker) for worker in status.workers],
         coordinator_version=status.version,
     )

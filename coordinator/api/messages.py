@@ -23,6 +23,7 @@ from coordinator.core.roster import Device, DeviceOffer, Worker
 from coordinator.core.schedule import valid_height
 from coordinator.core.view import JobView
 from coordinator.service import FleetView
+from coordinator.submission.submitter import SignerStatus
 from hashfleet.action import Work
 from hashfleet.engine import DeviceInfo, EngineKind
 from hashfleet.errors import InvalidInput
@@ -34,6 +35,8 @@ from hashfleet.version import __version__
 MAX_RATE = 1e15
 MAX_DEVICES = 256
 MAX_TEXT = 200
+#: Characters of an error that a status shows.
+MAX_SHOWN = 1000
 
 _STATES = {job_pb2.JobState.Value(f"JOB_STATE_{state.name}"): state for state in JobState}
 _ENGINES = {worker_service_pb2.EngineKind.Value(f"ENGINE_KIND_{kind.name}"): kind for kind in EngineKind}
@@ -180,7 +183,27 @@ def fleet_message(view: FleetView) -> fleet_service_pb2.GetFleetStatusResponse:
             endpoints=[_endpoint_message(endpoint) for endpoint in view.endpoints],
         ),
         version=__version__,
+        signers=[_signer_message(signer) for signer in view.signers],
     )
+
+
+def _signer_message(signer: SignerStatus) -> fleet_service_pb2.SignerStatus:
+    return fleet_service_pb2.SignerStatus(
+        address=signer.address,
+        player_id=signer.player_id,
+        in_flight=signer.in_flight,
+        waiting=signer.waiting,
+        included=signer.included,
+        rejected=signer.rejected,
+        stale=signer.stale,
+        last_error=_shown(signer.last_error),
+        alarm=_shown(signer.alarm),
+    )
+
+
+def _shown(text: str) -> str:
+    """What a node's log may be part of, as protobuf can hold it."""
+    return text[:MAX_SHOWN].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _endpoint_message(endpoint: EndpointStatus) -> fleet_service_pb2.ChainEndpoint:

@@ -46,7 +46,14 @@ def _summary(coordinator: str, answer: fleet_service_pb2.GetFleetStatusResponse)
         sheet.add_row("chain", f"NOT CONNECTED, last height {chain.height}" if chain.height else "NOT CONNECTED")
     for number, endpoint in enumerate(chain.endpoints):
         sheet.add_row("" if number else "nodes", _endpoint(endpoint))
-    sheet.add_row("signer", chain.signer_address or "none: proofs are found, but not submitted")
+    if not answer.signers:
+        sheet.add_row("signer", chain.signer_address or "none: proofs are found, but not submitted")
+    for signer in answer.signers:
+        sheet.add_row("signer", _signer(signer))
+        if signer.alarm:
+            sheet.add_row("ALARM", signer.alarm)
+        elif signer.last_error:
+            sheet.add_row("last error", signer.last_error)
     counts = {name: getattr(jobs, name) for name in JOB_STATES}
     sheet.add_row("jobs", ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none")
     devices = sum(len(worker.devices) for worker in answer.workers)
@@ -71,6 +78,15 @@ def _endpoint(endpoint: fleet_service_pb2.ChainEndpoint) -> str:
     if endpoint.error:
         told.append(escape(endpoint.error[:200]))
     return ", ".join(told)
+
+
+def _signer(signer: fleet_service_pb2.SignerStatus) -> str:
+    player = f" of {signer.player_id}" if signer.player_id else ""
+    counts = (
+        f"{signer.in_flight} in flight, {signer.waiting} waiting, {signer.included} included, "
+        f"{signer.rejected} rejected, {signer.stale} stale"
+    )
+    return f"{signer.address}{player}: {counts}"
 
 
 def _devices(answer: fleet_service_pb2.GetFleetStatusResponse) -> Table:

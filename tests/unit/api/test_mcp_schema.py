@@ -132,8 +132,8 @@ PUBLISHED: dict[str, tuple[dict[str, str], set[str], set[str], set[str], tuple[A
     "structs_fleet_status": (
         {},
         set(),
-        {"hash_rate", "nominal_rate", "jobs", "chain", "workers", "coordinator_version"},
-        {"hash_rate", "nominal_rate", "jobs", "chain", "workers", "coordinator_version"},
+        {"hash_rate", "nominal_rate", "jobs", "chain", "signers", "workers", "coordinator_version"},
+        {"hash_rate", "nominal_rate", "jobs", "chain", "signers", "workers", "coordinator_version"},
         (True, None, None, False),
     ),
 }

@@ -26,29 +26,31 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from hashfleet.rpc.hashfleet.v1 import worker_service_pb2 as hashfleet_dot_v1_dot_worker__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n hashfleet/v1/fleet_service.proto\x12\x0chashfleet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!hashfleet/v1/worker_service.proto\"\x17\n\x15GetFleetStatusRequest\"\xd0\x01\n\x16GetFleetStatusResponse\x12+\n\x07workers\x18\x01 \x03(\x0b\x32\x1a.hashfleet.v1.WorkerStatus\x12\x11\n\thash_rate\x18\x02 \x01(\x01\x12\x14\n\x0cnominal_rate\x18\x03 \x01(\x01\x12%\n\x04jobs\x18\x04 \x01(\x0b\x32\x17.hashfleet.v1.JobCounts\x12(\n\x05\x63hain\x18\x05 \x01(\x0b\x32\x19.hashfleet.v1.ChainStatus\x12\x0f\n\x07version\x18\x06 \x01(\t\"\xb1\x01\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x30\n\x0c\x63onnected_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12+\n\x07\x64\x65vices\x18\x06 \x03(\x0b\x32\x1a.hashfleet.v1.DeviceStatus\"\x99\x01\n\x0c\x44\x65viceStatus\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.hashfleet.v1.Device\x12\x11\n\thash_rate\x18\x02 \x01(\x01\x12\x0e\n\x06hashes\x18\x03 \x01(\x04\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x05 \x01(\x04\x12\r\n\x05stale\x18\x06 \x01(\x04\x12\x0f\n\x07invalid\x18\x07 \x01(\x04\"\x87\x01\n\tJobCounts\x12\x0e\n\x06queued\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x0f\n\x07running\x18\x03 \x01(\r\x12\x12\n\nsubmitting\x18\x04 \x01(\r\x12\x11\n\tcompleted\x18\x05 \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\x06 \x01(\r\x12\x11\n\tcancelled\x18\x07 \x01(\r\"\xbc\x01\n\x0b\x43hainStatus\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\t\x12\x0e\n\x06height\x18\x02 \x01(\x04\x12\x16\n\x0e\x62lock_interval\x18\x03 \x01(\x01\x12\x11\n\tconnected\x18\x04 \x01(\x08\x12\x16\n\x0esigner_address\x18\x05 \x01(\t\x12\x18\n\x10\x65stimated_height\x18\x06 \x01(\x04\x12.\n\tendpoints\x18\x07 \x03(\x0b\x32\x1b.hashfleet.v1.ChainEndpoint\"\x8f\x01\n\rChainEndpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .hashfleet.v1.ChainEndpointState\x12\x0e\n\x06height\x18\x03 \x01(\x04\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t*\xe2\x01\n\x12\x43hainEndpointState\x12$\n CHAIN_ENDPOINT_STATE_UNSPECIFIED\x10\x00\x12 \n\x1c\x43HAIN_ENDPOINT_STATE_UNTRIED\x10\x01\x12 \n\x1c\x43HAIN_ENDPOINT_STATE_HEALTHY\x10\x02\x12\x1e\n\x1a\x43HAIN_ENDPOINT_STATE_STALE\x10\x03\x12 \n\x1c\x43HAIN_ENDPOINT_STATE_FAILING\x10\x04\x12 \n\x1c\x43HAIN_ENDPOINT_STATE_REFUSED\x10\x05\x32k\n\x0c\x46leetService\x12[\n\x0eGetFleetStatus\x12#.hashfleet.v1.GetFleetStatusRequest\x1a$.hashfleet.v1.GetFleetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n hashfleet/v1/fleet_service.proto\x12\x0chashfleet.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!hashfleet/v1/worker_service.proto\"\x17\n\x15GetFleetStatusRequest\"\xfd\x01\n\x16GetFleetStatusResponse\x12+\n\x07workers\x18\x01 \x03(\x0b\x32\x1a.hashfleet.v1.WorkerStatus\x12\x11\n\thash_rate\x18\x02 \x01(\x01\x12\x14\n\x0cnominal_rate\x18\x03 \x01(\x01\x12%\n\x04jobs\x18\x04 \x01(\x0b\x32\x17.hashfleet.v1.JobCounts\x12(\n\x05\x63hain\x18\x05 \x01(\x0b\x32\x19.hashfleet.v1.ChainStatus\x12\x0f\n\x07version\x18\x06 \x01(\t\x12+\n\x07signers\x18\x07 \x03(\x0b\x32\x1a.hashfleet.v1.SignerStatus\"\xb1\x01\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x30\n\x0c\x63onnected_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12+\n\x07\x64\x65vices\x18\x06 \x03(\x0b\x32\x1a.hashfleet.v1.DeviceStatus\"\x99\x01\n\x0c\x44\x65viceStatus\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.hashfleet.v1.Device\x12\x11\n\thash_rate\x18\x02 \x01(\x01\x12\x0e\n\x06hashes\x18\x03 \x01(\x04\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x05 \x01(\x04\x12\r\n\x05stale\x18\x06 \x01(\x04\x12\x0f\n\x07invalid\x18\x07 \x01(\x04\"\x87\x01\n\tJobCounts\x12\x0e\n\x06queued\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x0f\n\x07running\x18\x03 \x01(\r\x12\x12\n\nsubmitting\x18\x04 \x01(\r\x12\x11\n\tcompleted\x18\x05 \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\x06 \x01(\r\x12\x11\n\tcancelled\x18\x07 \x01(\r\"\xbc\x01\n\x0b\x43hainStatus\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\t\x12\x0e\n\x06height\x18\x02 \x01(\x04\x12\x16\n\x0e\x62lock_interval\x18\x03 \x01(\x01\x12\x11\n\tconnected\x18\x04 \x01(\x08\x12\x16\n\x0esigner_address\x18\x05 \x01(\t\x12\x18\n\x10\x65stimated_height\x18\x06 \x01(\x04\x12.\n\tendpoints\x18\x07 \x03(\x0b\x32\x1b.hashfleet.v1.ChainEndpoint\"\xac\x01\n\x0cSignerStatus\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\tplayer_id\x18\x02 \x01(\t\x12\x11\n\tin_flight\x18\x03 \x01(\r\x12\x0f\n\x07waiting\x18\x04 \x01(\r\x12\x10\n\x08included\x18\x05 \x01(\x04\x12\x10\n\x08rejected\x18\x06 \x01(\x04\x12\r\n\x05stale\x18\x07 \x01(\x04\x12\x12\n\nlast_error\x18\x08 \x01(\t\x12\r\n\x05\x61larm\x18\t \x01(\t\"\x8f\x01\n\rChainEndpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .hashfleet.v1.ChainEndpointState\x12\x0e\n\x06height\x18\x03 \x01(\x04\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t*\xe2\x01\n\x12\x43hainEndpointState\x12$\n CHAIN_ENDPOINT_STATE_UNSPECIFIED\x10\x00\x12 \n\x1c\x43HAIN_ENDPOINT_STATE_UNTRIED\x10\x01\x12 \n\x1c\x43HAIN_ENDPOINT_STATE_HEALTHY\x10\x02\x12\x1e\n\x1a\x43HAIN_ENDPOINT_STATE_STALE\x10\x03\x12 \n\x1c\x43HAIN_ENDPOINT_STATE_FAILING\x10\x04\x12 \n\x1c\x43HAIN_ENDPOINT_STATE_REFUSED\x10\x05\x32k\n\x0c\x46leetService\x12[\n\x0eGetFleetStatus\x12#.hashfleet.v1.GetFleetStatusRequest\x1a$.hashfleet.v1.GetFleetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hashfleet.v1.fleet_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHAINENDPOINTSTATE']._serialized_start=1166
-  _globals['_CHAINENDPOINTSTATE']._serialized_end=1392
+  _globals['_CHAINENDPOINTSTATE']._serialized_start=1386
+  _globals['_CHAINENDPOINTSTATE']._serialized_end=1612
   _globals['_GETFLEETSTATUSREQUEST']._serialized_start=118
   _globals['_GETFLEETSTATUSREQUEST']._serialized_end=141
   _globals['_GETFLEETSTATUSRESPONSE']._serialized_start=144
-  _globals['_GETFLEETSTATUSRESPONSE']._serialized_end=352
-  _globals['_WORKERSTATUS']._serialized_start=355
-  _globals['_WORKERSTATUS']._serialized_end=532
-  _globals['_DEVICESTATUS']._serialized_start=535
-  _globals['_DEVICESTATUS']._serialized_end=688
-  _globals['_JOBCOUNTS']._serialized_start=691
-  _globals['_JOBCOUNTS']._serialized_end=826
-  _globals['_CHAINSTATUS']._serialized_start=829
-  _globals['_CHAINSTATUS']._serialized_end=1017
-  _globals['_CHAINENDPOINT']._serialized_start=1020
-  _globals['_CHAINENDPOINT']._serialized_end=1163
-  _globals['_FLEETSERVICE']._serialized_start=1394
-  _globals['_FLEETSERVICE']._serialized_end=1501
+  _globals['_GETFLEETSTATUSRESPONSE']._serialized_end=397
+  _globals['_WORKERSTATUS']._serialized_start=400
+  _globals['_WORKERSTATUS']._serialized_end=577
+  _globals['_DEVICESTATUS']._serialized_start=580
+  _globals['_DEVICESTATUS']._serialized_end=733
+  _globals['_JOBCOUNTS']._serialized_start=736
+  _globals['_JOBCOUNTS']._serialized_end=871
+  _globals['_CHAINSTATUS']._serialized_start=874
+  _globals['_CHAINSTATUS']._serialized_end=1062
+  _globals['_SIGNERSTATUS']._serialized_start=1065
+  _globals['_SIGNERSTATUS']._serialized_end=1237
+  _globals['_CHAINENDPOINT']._serialized_start=1240
+  _globals['_CHAINENDPOINT']._serialized_end=1383
+  _globals['_FLEETSERVICE']._serialized_start=1614
+  _globals['_FLEETSERVICE']._serialized_end=1721
 # @@protoc_insertion_point(module_scope)

@@ -82,6 +82,7 @@ class GetFleetStatusResponse(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     CHAIN_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    SIGNERS_FIELD_NUMBER: _builtins.int
     hash_rate: _builtins.float
     """Hashes a second over all devices that hash now."""
     nominal_rate: _builtins.float
@@ -94,6 +95,10 @@ class GetFleetStatusResponse(_message.Message):
     def jobs(self) -> Global___JobCounts: ...
     @_builtins.property
     def chain(self) -> Global___ChainStatus: ...
+    @_builtins.property
+    def signers(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignerStatus]:
+        """The accounts that sign, first choice first, or the guild stack that does; empty in watch-only mode."""
+
     def __init__(
         self,
         *,
@@ -103,10 +108,11 @@ class GetFleetStatusResponse(_message.Message):
         jobs: Global___JobCounts | None = ...,
         chain: Global___ChainStatus | None = ...,
         version: _builtins.str = ...,
+        signers: _abc.Iterable[Global___SignerStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "jobs", b"jobs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "hash_rate", b"hash_rate", "jobs", b"jobs", "nominal_rate", b"nominal_rate", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "hash_rate", b"hash_rate", "jobs", b"jobs", "nominal_rate", b"nominal_rate", "signers", b"signers", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -282,6 +288,61 @@ class ChainStatus(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChainStatus: _TypeAlias = ChainStatus  # noqa: Y015
+
+@_typing.final
+class SignerStatus(_message.Message):
+    """One way to get proofs into the chain: a signing account, or a guild stack. Counts are of proofs, since the
+    coordinator started.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    PLAYER_ID_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    INCLUDED_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    ALARM_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """Its bech32 address, or a name where it has none."""
+    player_id: _builtins.str
+    """Player that the address is registered to; empty until it was asked."""
+    in_flight: _builtins.int
+    """Transactions that may land in one of the next blocks."""
+    waiting: _builtins.int
+    """Proofs that have no transaction yet."""
+    included: _builtins.int
+    rejected: _builtins.int
+    """Refused by a node, or failed in a block."""
+    stale: _builtins.int
+    """Void before they could be sent: somebody else was faster, or the puzzle changed."""
+    last_error: _builtins.str
+    """What went wrong last, for people; empty if nothing did."""
+    alarm: _builtins.str
+    """Why a person should look at it, while too many of its transactions are rejected; else empty."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        player_id: _builtins.str = ...,
+        in_flight: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+        included: _builtins.int = ...,
+        rejected: _builtins.int = ...,
+        stale: _builtins.int = ...,
+        last_error: _builtins.str = ...,
+        alarm: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alarm", b"alarm", "in_flight", b"in_flight", "included", b"included", "last_error", b"last_error", "player_id", b"player_id", "rejected", b"rejected", "stale", b"stale", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignerStatus: _TypeAlias = SignerStatus  # noqa: Y015
 
 @_typing.final
 class ChainEndpoint(_message.Message):
