@@ -58,6 +58,7 @@ def parse_rest_url(url: str) -> tuple[str, str]:
     try:
         parts = urlsplit(whole)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = usable and url.isascii() and url.isprintable() and " " not in url
     except ValueError:
         usable = False
     if not usable or parts.query or parts.fragment or parts.username or parts.password:

@@ -449,6 +449,16 @@ async def chain(request: pytest.FixtureRequest) -> AsyncIterator[Chain]:
 
 
 @pytest.fixture
+async def rest_chain() -> AsyncIterator[Chain]:
+    """A scripted node that listens, and whose clients use its REST."""
+    made = Chain("rest")
+    await made.start_grpc()
+    await made.rpc.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
 async def make_chain() -> AsyncIterator[Callable[[], Awaitable[Chain]]]:
     """Makes scripted nodes that listen, each with its own script."""
     async with AsyncExitStack() as stack:
