@@ -17,7 +17,7 @@ from hashfleet.job_request import JobRequest
 #: Struct types (the chain's numbers) by build range.
 _TYPES = {5000: 22, 3600: 18, 2880: 17, 1440: 21}
 #: Nobody has a hundred thousand; these are of so many a player.
-_STRUCTS_EACH = 500
+_STRUCTS_EACH = 100
 BLOCK_SECONDS = 3.0
 #: Between the last reading and the measurement.
 _REST_SECONDS = 5.0
