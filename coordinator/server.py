@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,15 @@ import uvicorn
 
 from coordinator.api.grpc_server import build_server
 from coordinator.api.http import build_app
+from coordinator.chain.client import ChainClient
 from coordinator.chain.failover import FailoverClient
-from coordinator.service import Service
+from coordinator.service import OnOutcome, Service
+from coordinator.store.protocol import Store
 from coordinator.store.prune import SECONDS_PER_DAY
 from coordinator.store.sql import open_store
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import Settings as LaneSettings
+from coordinator.submission.submitter import Submitter
 from hashfleet.client import FleetClient
 from hashfleet.errors import HashfleetError, InvalidInput
 
@@ -56,6 +60,10 @@ class Settings:
     keep_days: int = 0
     #: How transactions are sent.
     lanes: LaneSettings = field(default_factory=LaneSettings)
+    #: URL of a guild stack's database, which work and heights are read from; it may hold a password.
+    guild_stack: str | None = field(default=None, repr=False)
+    #: Its signing agent signs and sends, in place of keys of our own.
+    guild_stack_signs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +98,15 @@ async def serve(
     async with contextlib.AsyncExitStack() as stack:
         store = await open_store(settings.database)
         stack.push_async_callback(store.close)
-        chain = FailoverClient.of(settings.chain_grpc, settings.chain_rest, settings.chain_rpc, settings.chain_id)
+        chain = _chain(settings)
         stack.push_async_callback(chain.close)
         service = Service(
-            chain, store, keys, lanes=settings.lanes, keep_seconds=settings.keep_days * SECONDS_PER_DAY or None
+            chain,
+            store,
+            keys,
+            submitter=_outbox(chain, store) if settings.guild_stack_signs else None,
+            lanes=settings.lanes,
+            keep_seconds=settings.keep_days * SECONDS_PER_DAY or None,
         )
         grpc_server = await build_server(service)
         grpc_address = _bind_grpc(grpc_server, settings.grpc_listen)
@@ -118,6 +131,28 @@ async def serve(
                 work.cancel()
         finally:
             await grpc_server.stop(0)
+
+
+def _chain(settings: Settings) -> ChainClient:
+    """The nodes, or the database of a guild stack, with the nodes behind it for what it does not hold."""
+    has_node = bool(settings.chain_grpc or settings.chain_rest)
+    if settings.guild_stack is None or has_node:
+        nodes = FailoverClient.of(settings.chain_grpc, settings.chain_rest, settings.chain_rpc, settings.chain_id)
+    if settings.guild_stack is None:
+        return nodes
+    # Imported here: its driver takes a while to load, and most coordinators have no guild stack.
+    from coordinator.chain.guild_stack.client import GuildStackClient
+
+    return GuildStackClient(settings.guild_stack, settings.chain_id, node=nodes if has_node else None)
+
+
+def _outbox(chain: ChainClient, store: Store) -> Callable[[OnOutcome], Submitter]:
+    """How the service makes the way to submit by a guild stack's signing agent."""
+    from coordinator.chain.guild_stack.client import GuildStackClient
+    from coordinator.submission.guild_stack import GuildStackSubmitter
+
+    assert isinstance(chain, GuildStackClient), "a guild stack signs, but none is given"
+    return lambda on_outcome: GuildStackSubmitter(chain, store, clock=time.time, on_outcome=on_outcome)
 
 
 def _bind_grpc(server: object, listen: str) -> str:

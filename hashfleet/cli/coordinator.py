@@ -81,6 +81,14 @@ def chain_options(command: F) -> F:
     help="File of a signing key: what `hashfleet keys` makes, or a mnemonic or hex that only its owner may read. May "
     "be repeated.  [env var: HASHFLEET_KEY_FILE]",
 )
+@click.option(
+    "--guild-stack",
+    envvar="HASHFLEET_GUILD_STACK",
+    metavar="URL",
+    help="postgresql:// URL of a guild stack's database: work is read there, and its signing agent signs. With "
+    "--chain-grpc or --chain-rest transactions are followed to their block. Keep a password out of the command line: "
+    "use the variable HASHFLEET_GUILD_STACK, or ~/.pgpass.",
+)
 @click.option("--watch-only", is_flag=True, help="Run without a key: hash and return proofs, sign and send nothing.")
 @click.option(
     "--tx-per-block",
@@ -123,6 +131,7 @@ def command(
     chain_rpc: tuple[str, ...],
     chain_id: str | None,
     key_files: tuple[Path, ...],
+    guild_stack: str | None,
     watch_only: bool,
     tx_per_block: int,
     batch: int,
@@ -145,17 +154,37 @@ def command(
     from coordinator.submission.keys_secret import protect_process
     from coordinator.submission.lane import Settings as LaneSettings
 
-    if not chain_grpc and not chain_rest:
-        raise InvalidInput("no chain: give --chain-grpc HOST:PORT or --chain-rest URL of a structsd node")
+    if not (chain_grpc or chain_rest or guild_stack):
+        raise InvalidInput(
+            "no chain: give --chain-grpc HOST:PORT or --chain-rest URL of a structsd node, or --guild-stack URL"
+        )
     configure_logging(verbose)
     protect_process()
-    keys = signing_keys(key_files, watch_only, os.environ)
+    stack_signs = guild_stack is not None and not watch_only
+    keys: tuple[SigningKey, ...] = ()
+    if stack_signs:
+        refuse_keys(key_files, os.environ)
+    else:
+        keys = signing_keys(key_files, watch_only, os.environ)
     signers = [key.address for key in keys]
     price = parse_gas_price(gas_price, gas_limit)
     lanes = LaneSettings(gas_price=price, sends_per_block=tx_per_block, batch=batch)
     settings = Settings(
-        listen, http, database, chain_grpc, chain_rest, chain_rpc, chain_id, allow_host, keep_days, lanes
+        listen,
+        http,
+        database,
+        chain_grpc,
+        chain_rest,
+        chain_rpc,
+        chain_id,
+        allow_host,
+        keep_days,
+        lanes,
+        guild_stack,
+        stack_signs,
     )
+
+    nobody = "the guild stack's agent" if stack_signs else "none, watching only"
 
     def ready(addresses: Addresses) -> None:
         if as_json:
@@ -163,7 +192,7 @@ def command(
             click.echo(json.dumps(told | {"signers": signers}))
         else:
             click.echo(f"gRPC   {addresses.grpc}\nMCP    {addresses.mcp}")
-            click.echo("\n".join(f"signer {address}" for address in signers) or "signer none, watching only")
+            click.echo("\n".join(f"signer {address}" for address in signers) or f"signer {nobody}")
 
     async def run() -> None:
         stop = asyncio.Event()
@@ -179,6 +208,17 @@ def command(
         if ours is None or others is not None:
             raise
         raise HashfleetError("; ".join(map(str, leaves(ours)))) from group
+
+
+def refuse_keys(key_files: Sequence[Path], environment: Mapping[str, str]) -> None:
+    """Raise InvalidInput if a key is given although a guild stack's agent signs: which of the two is meant?"""
+    from coordinator.submission.keys import KEY_VARIABLES
+
+    given = ["--key-file"] * bool(key_files) + [name for name in KEY_VARIABLES if environment.get(name)]
+    if given:
+        raise InvalidInput(
+            f"the guild stack's agent signs, but {given[0]} gives a key; leave one of --guild-stack and the key out"
+        )
 
 
 def signing_keys(key_files: Sequence[Path], watch_only: bool, environment: Mapping[str, str]) -> tuple[SigningKey, ...]:
