@@ -26,7 +26,8 @@ def listen(host: str, port: int, what: str) -> socket.socket:
     """A listening socket on host:port (0 picks a free one) for `what`. Raises HashfleetError if it is taken."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family)
+        # asyncio only sends small answers at once (TCP_NODELAY) if the protocol is named; else each waits 40 ms.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise HashfleetError(f"cannot resolve {host}: {error.strerror or error}") from error
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from base64 import b64decode, b64encode
 
 import httpx2
@@ -267,3 +268,9 @@ async def test_lists_are_bare_and_capped_from_v022_on(owner, version, shown, tot
         answer = (await get(rest, "/structs/struct"))[1]
     assert (len(answer["Struct"]), answer["pagination"]) == (shown, {"next_key": None, "total": total})
     assert "structAttributes" not in answer["Struct"][0]
+
+
+async def test_small_answers_are_sent_at_once(served, rest):
+    await rest.get("/blockheight")
+    (connection,) = served.node._rest._state.connections
+    assert connection.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
