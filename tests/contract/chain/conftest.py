@@ -37,6 +37,8 @@ from hashfleet.rpc.cosmos.base.abci.v1beta1 import abci_pb2
 from hashfleet.rpc.cosmos.base.tendermint.v1beta1 import query_pb2 as node_pb2
 from hashfleet.rpc.cosmos.base.tendermint.v1beta1 import query_pb2_grpc as node_grpc
 from hashfleet.rpc.cosmos.tx.v1beta1 import service_pb2, service_pb2_grpc
+from hashfleet.rpc.cosmos.upgrade.v1beta1 import query_pb2 as upgrade_pb2
+from hashfleet.rpc.cosmos.upgrade.v1beta1 import query_pb2_grpc as upgrade_grpc
 from hashfleet.rpc.structs.structs import query_pb2, query_pb2_grpc, types_pb2
 from hashfleet.rpc.tendermint.p2p import types_pb2 as p2p_pb2
 
@@ -106,6 +108,8 @@ class ScriptedNode(query_pb2_grpc.QueryServicer):
         self.accounts: dict[str, auth_pb2.BaseAccount] = {
             ADDRESS: auth_pb2.BaseAccount(address=ADDRESS, account_number=17, sequence=42)
         }
+        #: Upgrade -> the height it was applied at; None if the node does not serve that.
+        self.applied_plans: dict[str, int] | None = None
         #: Included transactions by hash.
         self.transactions: dict[str, abci_pb2.TxResponse] = {}
         #: Transactions offered, in order.
@@ -233,6 +237,17 @@ class ScriptedBase(node_grpc.ServiceServicer):
         )
 
 
+class ScriptedUpgrades(upgrade_grpc.QueryServicer):
+    def __init__(self, node: ScriptedNode) -> None:
+        self.node = node
+
+    async def AppliedPlan(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.node.enter("AppliedPlan", context)
+        if self.node.applied_plans is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown service")
+        return upgrade_pb2.QueryAppliedPlanResponse(height=self.node.applied_plans.get(request.name, 0))
+
+
 class ScriptedTransactions(service_pb2_grpc.ServiceServicer):
     def __init__(self, node: ScriptedNode) -> None:
         self.node = node
@@ -357,6 +372,7 @@ async def start_grpc(
     query_pb2_grpc.add_QueryServicer_to_server(node, server)
     auth_grpc.add_QueryServicer_to_server(ScriptedAccounts(node), server)
     node_grpc.add_ServiceServicer_to_server(ScriptedBase(node), server)
+    upgrade_grpc.add_QueryServicer_to_server(ScriptedUpgrades(node), server)
     service_pb2_grpc.add_ServiceServicer_to_server(ScriptedTransactions(node), server)
     if credentials is None:
         bound = server.add_insecure_port(f"127.0.0.1:{port}")
