@@ -17,6 +17,7 @@ from cpu_fallback.engine import CpuEngine
 from gpu_worker.cuda_engine import CudaEngine
 from gpu_worker.discovery import find_devices
 from gpu_worker.opencl_engine import OpenClEngine
+from hashfleet.action import Action, CharterTerms, Work
 from hashfleet.engine import Batch, EngineKind, HashEngine
 from hashfleet.errors import EngineError, EngineUnavailable, InvalidInput
 from hashfleet.message import MAX_COUNTER_DIGITS, NonceSpace, lay_out
@@ -483,3 +484,18 @@ def test_a_closed_engine_refuses_to_search_and_may_be_closed_again() -> None:
 
 def test_every_kind_of_engine_is_in_this_suite() -> None:
     assert {kind.value for kind in EngineKind} == {"cpu", "opencl", "cuda"}
+
+
+#: A charter's prefix on the public test network: with any nonce that a lease needs its message takes two blocks.
+CHARTER = Work(
+    Action.CHARTER, "1-123456", 2_283_000, 2_500_000, charter=CharterTerms("structstestnet-111", "1-654321")
+).prefix
+
+
+@pytest.mark.parametrize(("most_digits", "shape"), [(200, "shared"), (73, "short")])
+def test_a_charter_is_hashed_rightly_in_both_shapes(engine: HashEngine, most_digits: int, shape: str) -> None:
+    space = lay_out(CHARTER, "417203000017", 12, most_digits)
+    assert len(CHARTER) > 55
+    assert getattr(space, shape) is not None
+    for start, count in ((4_711, 300), (7_777, 30_001), (10**8 - 5_003, 10_004)):
+        assert searched_shape(engine, space, start, count, 2) == hits_by_hashlib(space, start, count, 2)
