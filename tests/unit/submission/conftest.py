@@ -7,6 +7,7 @@ import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -16,7 +17,8 @@ from coordinator.core.job import Job, JobState
 from coordinator.store.protocol import EndedJob, JobFilter, KeyedRequest, LiveAttemptExists, Store
 from coordinator.submission.attempt import Attempt
 from coordinator.submission.keys import SigningKey
-from coordinator.submission.lane import Included, Lane, Outcome, Submission
+from coordinator.submission.lane import Included, Lane, Outcome, Settings, Submission
+from coordinator.submission.lanes import Lanes
 from coordinator.submission.outcome import claim_of
 from hashfleet.action import Action, Work
 from hashfleet.difficulty import safe
@@ -26,6 +28,8 @@ from hashfleet.rpc.cosmos.tx.v1beta1.tx_pb2 import AuthInfo, TxBody, TxRaw
 from hashfleet.rpc.structs.structs.tx_pb2 import MsgStructBuildComplete, MsgStructOreMinerComplete
 
 KEY = SigningKey(bytes(range(1, 33)))
+#: More keys, for several lanes.
+KEYS = (KEY, *(SigningKey(bytes(range(start, start + 32))) for start in (2, 3)))
 #: The height at which a scene starts; works are anchored 30 blocks before, at a range of 25: one zero is enough.
 START = 130
 ANCHOR = 100
@@ -45,35 +49,48 @@ class Sent:
     """A transaction as the chain reads it."""
 
     tx_hash: str
+    address: str
     sequence: int
     timeout_height: int
-    action: Action
-    object_id: str
-    nonce: str
+    #: Action, object and nonce of each message.
+    proofs: tuple[tuple[Action, str, str], ...]
+
+    @property
+    def objects(self) -> list[str]:
+        return [object_id for _, object_id, _ in self.proofs]
 
 
 def read_transaction(tx_bytes: bytes) -> Sent:
     raw = TxRaw.FromString(tx_bytes)
     body = TxBody.FromString(raw.body_bytes)
-    action, kind = MESSAGES[body.messages[0].type_url]
-    message = kind.FromString(body.messages[0].value)
+    proofs, creators = [], set()
+    for packed in body.messages:
+        action, kind = MESSAGES[packed.type_url]
+        message = kind.FromString(packed.value)
+        proofs.append((action, message.structId, message.nonce))
+        creators.add(message.creator)
+    (creator,) = creators
     return Sent(
         hashlib.sha256(tx_bytes).hexdigest().upper(),
+        creator,
         AuthInfo.FromString(raw.auth_info_bytes).signer_infos[0].sequence,
         body.timeout_height,
-        action,
-        message.structId,
-        message.nonce,
+        tuple(proofs),
     )
 
 
 class ScriptedChain:
-    """A chain of one account with the rules that matter to a lane. It fulfils ChainClient."""
+    """A chain with the rules that matter to a lane. It fulfils ChainClient."""
 
     def __init__(self) -> None:
         self.height = START
         self.works: dict[tuple[Action, str], Work | Exception] = {}
-        self.sequence = 7
+        self.sequences = {key.address: 7 for key in KEYS}
+        #: What each address may do; for all that are not named, as the owner.
+        self.rights: dict[str, SigningRight | Exception] = {}
+        #: Transactions that an address gets into the mempool per block, and messages that are taken in one.
+        self.address_cap = 1000
+        self.most_messages = 40
         self.mempool: list[Sent] = []
         self.foreign_pending = 0
         #: Everything that a block holds: hash -> answer.
@@ -89,6 +106,8 @@ class ScriptedChain:
         self.crowded: set[str] = set()
         #: What the next transactions meet in their block: codespace and code.
         self.next_results: deque[tuple[str, int]] = deque()
+        #: What blocks say of transactions whose first message is for an object.
+        self.logs: dict[str, str] = {}
         #: Raised by every call while set.
         self.trouble: Exception | None = None
         self.broadcasts: list[bytes] = []
@@ -113,7 +132,11 @@ class ScriptedChain:
     async def outstanding_work(self, player_id: str) -> list[tuple[Action, str]]: ...  # a lane never asks
 
     async def check_signer(self, address: str, action: Action, object_id: str) -> SigningRight:
-        return SigningRight("1-7", "1-7")
+        await self._call("check_signer")
+        right = self.rights.get(address, SigningRight("1-7", "1-7"))
+        if isinstance(right, Exception):
+            raise right
+        return right
 
     async def read_work(self, action: Action, object_id: str) -> WorkReading:
         await self._call("read_work")
@@ -125,8 +148,7 @@ class ScriptedChain:
 
     async def account(self, address: str) -> Account:
         await self._call("account")
-        assert address == KEY.address
-        return Account(address, 17, self.sequence)
+        return Account(address, 17, self.sequences[address])
 
     async def find_transaction(self, tx_hash: str) -> TxAnswer | None:
         await self._call("find_transaction")
@@ -152,7 +174,9 @@ class ScriptedChain:
         return answer
 
     def _check(self, sent: Sent) -> TxAnswer:
-        expected = self.sequence + self.foreign_pending + len(self.mempool)
+        before = sum(other.address == sent.address for other in self.mempool)
+        foreign = self.foreign_pending if sent.address == KEY.address else 0
+        expected = self.sequences[sent.address] + foreign + before
         if any(other.tx_hash == sent.tx_hash for other in self.mempool):
             return TxAnswer(sent.tx_hash, 19, "sdk", "tx already exists in cache")
         if sent.timeout_height <= self.height:
@@ -160,7 +184,13 @@ class ScriptedChain:
         if sent.sequence != expected:
             log = f"account sequence mismatch, expected {expected}, got {sent.sequence}"
             return TxAnswer(sent.tx_hash, 32, "sdk", log)
-        if sent.object_id in self.crowded:
+        if len(sent.proofs) > self.most_messages:
+            return TxAnswer(sent.tx_hash, 2001, "structs-ante", "too many messages")
+        if before >= self.address_cap:
+            return TxAnswer(sent.tx_hash, 2041, "structs-ante", "too many transactions of this address")
+        if isinstance(self.rights.get(sent.address), Exception):
+            return TxAnswer(sent.tx_hash, 2011, "structs-ante", "lacks the permission")
+        if not self.crowded.isdisjoint(sent.objects):
             return TxAnswer(sent.tx_hash, 2031, "structs-ante", "object already attempted this block")
         return TxAnswer(sent.tx_hash, 0, "", "")
 
@@ -179,32 +209,50 @@ class ScriptedChain:
         objects: set[str] = set()
         left: list[Sent] = []
         for sent in self.mempool:
-            if sent.timeout_height < self.height or sent.sequence < self.sequence:
+            expected = self.sequences[sent.address]
+            if sent.timeout_height < self.height or sent.sequence < expected:
                 continue
-            if not self.includes or sent.sequence > self.sequence or sent.object_id in objects:
+            if not self.includes or sent.sequence > expected or not objects.isdisjoint(sent.objects):
                 left.append(sent)
                 continue
-            objects.add(sent.object_id)
-            self.sequence += 1
+            objects |= set(sent.objects)
+            self.sequences[sent.address] += 1
             self._execute(sent)
         self.mempool = left
 
     def _execute(self, sent: Sent) -> None:
-        key = sent.action, sent.object_id
-        work = self.works.get(key)
+        """All messages or none."""
         codespace, code = self.next_results.popleft() if self.next_results else ("", 0)
-        if code == 0 and not isinstance(work, Work):
-            codespace, code = "structs", 1650 if isinstance(work, WorkPaused) else 1250
-        elif code == 0 and isinstance(work, Work):
-            zeros = verify(work.prefix, sent.nonce).zeros
-            if zeros < safe(self.height - work.anchor, work.range):
-                codespace, code = "structs", 1800
-            elif sent.action is Action.BUILD:
-                del self.works[key]
-            else:
-                self.works[key] = replace(work, anchor=self.height)
-        self.included[sent.tx_hash] = TxAnswer(sent.tx_hash, code, codespace, "as executed", height=self.height)
+        works = dict(self.works)
+        for action, object_id, nonce in sent.proofs:
+            if code == 0:
+                codespace, code = self._complete(action, object_id, nonce)
+        if code != 0:
+            self.works = works
+        log = self.logs.get(sent.objects[0], "as executed")
+        self.included[sent.tx_hash] = TxAnswer(sent.tx_hash, code, codespace, log, height=self.height)
         self.executed.append((sent.tx_hash, code))
+
+    def _complete(self, action: Action, object_id: str, nonce: str) -> tuple[str, int]:
+        work = self.works.get((action, object_id))
+        if not isinstance(work, Work):
+            return "structs", 1650 if isinstance(work, WorkPaused) else 1250
+        if verify(work.prefix, nonce).zeros < safe(self.height - work.anchor, work.range):
+            return "structs", 1800
+        if action is Action.BUILD:
+            del self.works[action, object_id]
+        else:
+            self.works[action, object_id] = replace(work, anchor=self.height)
+        return "", 0
+
+    @property
+    def sequence(self) -> int:
+        """Of the first key."""
+        return self.sequences[KEY.address]
+
+    @sequence.setter
+    def sequence(self, value: int) -> None:
+        self.sequences[KEY.address] = value
 
     def rival_completes(self, action: Action, object_id: str) -> None:
         """Somebody else's proof lands first."""
@@ -216,7 +264,10 @@ class ScriptedChain:
             self.works[action, object_id] = replace(work, anchor=self.height)
 
     def sent_objects(self) -> list[str]:
-        return [read_transaction(tx_bytes).object_id for tx_bytes in self.broadcasts]
+        return [object_id for sent in self.sent() for object_id in sent.objects]
+
+    def sent(self) -> list[Sent]:
+        return [read_transaction(tx_bytes) for tx_bytes in self.broadcasts]
 
 
 class MemoryStore:
@@ -299,13 +350,32 @@ class Scene:
     def __init__(self, chain: ScriptedChain, store: Store, ledger: MemoryStore) -> None:
         self.chain, self.store, self.ledger = chain, store, ledger
         self.told: list[Outcome] = []
-        self.lane: Lane
+        self.settings = Settings()
+        self.lane: Any
         self.task: asyncio.Task[None]
 
     def make_lane(self) -> Lane:
-        return Lane(self.chain, self.store, KEY, clock=lambda: 1000.0 + self.chain.height, on_outcome=self._hear)
+        return Lane(
+            self.chain,
+            self.store,
+            KEY,
+            clock=lambda: 1000.0 + self.chain.height,
+            on_outcome=self._hear,
+            settings=self.settings,
+        )
 
-    async def start(self, lane: Lane | None = None) -> None:
+    def make_lanes(self, keys: Sequence[SigningKey]) -> Lanes:
+        """All keys, each with a lane."""
+        return Lanes(
+            self.chain,
+            self.store,
+            keys,
+            clock=lambda: 1000.0 + self.chain.height,
+            on_outcome=self._hear,
+            settings=self.settings,
+        )
+
+    async def start(self, lane: Lane | Lanes | None = None) -> None:
         self.lane = lane or self.make_lane()
         await self.lane.recover()
         self.task = asyncio.create_task(self.lane.run())
@@ -349,6 +419,12 @@ class Scene:
         for submission in submissions:
             self.lane.submit(submission)
         await self.settle()
+
+    async def run_lanes(self, *keys: SigningKey, **settings: int) -> None:
+        """Go on with several keys, or other settings."""
+        await self.stop()
+        self.settings = Settings(**settings)
+        await self.start(self.make_lanes(keys or KEYS))
 
     def of(self, job_id: str) -> list[str]:
         """The kinds of outcome told of a job, in order."""

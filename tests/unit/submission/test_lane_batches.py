@@ -1,0 +1,166 @@
+"""Several proofs in one transaction: what a lane promises when batching is on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from coordinator.chain.client import WorkReading
+from coordinator.submission.attempt import AttemptState
+from coordinator.submission.lane import GaveUp, Settings
+from hashfleet.action import Action
+from hashfleet.errors import InvalidInput
+
+# A scene is what conftest.py sets up; pytest's importlib mode gives tests no way to name its type.
+Scene = Any
+
+
+async def batching(scene: Scene, most: int, **settings: int) -> None:
+    await scene.stop()
+    scene.settings = Settings(batch=most, **settings)
+    await scene.start()
+
+
+async def test_proofs_share_a_transaction_only_when_more_are_ready_than_may_be_sent(scene: Scene) -> None:
+    await batching(scene, 8)
+    await scene.submit(*(scene.pose(number) for number in range(5)))
+    assert [len(sent.proofs) for sent in scene.chain.sent()] == [1, 1, 1, 1, 1]
+
+
+async def test_40_proofs_are_in_the_chain_after_one_block(scene: Scene) -> None:
+    await batching(scene, 8)
+    await scene.submit(*(scene.pose(number) for number in range(40)))
+    assert [len(sent.proofs) for sent in scene.chain.sent()] == [8, 8, 8, 8, 8]
+    await scene.block()
+    assert len(set(scene.included)) == 40
+
+
+async def test_a_player_has_40_messages_on_their_way_at_most(scene: Scene) -> None:
+    await batching(scene, 40)
+    scene.chain.includes = False
+    await scene.submit(*(scene.pose(number) for number in range(100)))
+    await scene.block(3)
+    assert len(set(scene.chain.sent_objects())) == 40
+
+
+async def test_each_proof_has_a_row_with_the_hash_of_their_transaction(scene: Scene) -> None:
+    await batching(scene, 8, sends_per_block=1)
+    await scene.submit(*(scene.pose(number) for number in range(3)))
+    (sent,) = scene.chain.sent()
+    assert {row.tx_hash for row in scene.ledger.rows} == {sent.tx_hash}
+    assert [(row.message_index, row.work.object_id) for row in scene.ledger.rows] == list(enumerate(sent.objects))
+    await scene.block()
+    assert {row.state for row in scene.ledger.rows} == {AttemptState.INCLUDED}
+
+
+async def test_works_that_hang_on_one_object_do_not_share_a_transaction(scene: Scene) -> None:
+    await batching(scene, 8, sends_per_block=1)
+    plain = scene.chain.read_work
+
+    async def on_one_planet(action: Action, object_id: str) -> WorkReading:
+        reading = await plain(action, object_id)
+        return replace(
+            reading,
+            depends_on=reading.depends_on | {"2-9", "1-7@"}
+            if object_id in ("5-0", "5-1")
+            else reading.depends_on | {"1-7@"},
+        )
+
+    scene.chain.read_work = on_one_planet
+    await scene.submit(*(scene.pose(number) for number in range(4)))
+    assert [sent.objects for sent in scene.chain.sent()] == [["5-0", "5-2", "5-3"]]
+
+
+async def test_works_that_share_a_clock_do_not_share_a_transaction(scene: Scene) -> None:
+    await batching(scene, 8, sends_per_block=1)
+    plain = scene.chain.read_work
+
+    async def one_clock(action: Action, object_id: str) -> WorkReading:
+        return replace(await plain(action, object_id), clock="2-9/MINE" if object_id != "5-2" else "")
+
+    scene.chain.read_work = one_clock
+    await scene.submit(*(scene.pose(number) for number in range(3)))
+    assert [sent.objects for sent in scene.chain.sent()] == [["5-0", "5-2"]]
+
+
+async def test_the_proof_that_fails_is_found_by_halves_and_all_others_land(scene: Scene) -> None:
+    await batching(scene, 8, sends_per_block=1)
+    submissions = [scene.pose(number, action=Action.BUILD) for number in range(8)]
+    await scene.submit(*submissions)
+    bad = scene.chain.works.pop((Action.BUILD, "5-5"))  # finished by somebody else, which no node tells for a while
+    plain = scene.chain.read_work
+
+    async def lagging(action: Action, object_id: str) -> WorkReading:
+        return WorkReading(bad, frozenset({object_id})) if object_id == "5-5" else await plain(action, object_id)
+
+    scene.chain.read_work = lagging
+    await scene.block(12)
+    assert sorted(scene.included) == sorted(f"pow_{number}" for number in range(8) if number != 5)
+    assert isinstance([one for one in scene.told if one.job_id == "pow_5"][-1], GaveUp)
+    failed = [read for read in scene.chain.executed if read[1] != 0]
+    assert len(failed) == 4  # of 8, 4, 2 and 1 proofs
+
+
+async def test_a_transaction_that_is_too_large_is_halved_and_the_next_ones_are_smaller(scene: Scene) -> None:
+    await batching(scene, 16, sends_per_block=1)
+    scene.chain.most_messages = 4
+    await scene.submit(*(scene.pose(number) for number in range(16)))
+    await scene.block(12)
+    assert len(set(scene.included)) == 16
+    sizes = [len(sent.proofs) for sent in scene.chain.sent()]
+    assert sizes[:2] == [16, 8]
+    assert max(sizes[3:]) <= 4
+
+
+async def test_a_full_mempool_splits_nothing(scene: Scene) -> None:
+    await batching(scene, 8, sends_per_block=1)
+    scene.chain.next_broadcasts.append(("sdk", 20))
+    await scene.submit(*(scene.pose(number) for number in range(8)))
+    await scene.block(2)
+    assert [len(sent.proofs) for sent in scene.chain.sent()] == [8, 8]
+    assert len(scene.included) == 8
+
+
+async def test_an_uncertain_transaction_of_several_is_sent_again_with_the_same_bytes(scene: Scene) -> None:
+    await batching(scene, 8, sends_per_block=1)
+    scene.chain.next_broadcasts.append("lost before")
+    await scene.submit(*(scene.pose(number) for number in range(4)))
+    await scene.block(2)
+    assert len(scene.included) == 4
+    assert len(scene.chain.broadcasts) == 2
+    assert len(set(scene.chain.broadcasts)) == 1
+
+
+async def test_after_a_restart_a_transaction_of_several_is_followed_as_one(scene: Scene) -> None:
+    await batching(scene, 8, sends_per_block=1)
+    scene.chain.includes = False
+    submissions = [scene.pose(number) for number in range(4)]
+    await scene.submit(*submissions)
+    await scene.restart()
+    assert scene.lane.in_flight == 1
+    scene.chain.includes = True
+    await scene.submit(*submissions)
+    await scene.block(2)
+    assert sorted(set(scene.included)) == [f"pow_{number}" for number in range(4)]
+    assert len(set(scene.chain.broadcasts)) == 1
+
+
+async def test_one_void_proof_holds_its_transaction_up_until_it_cannot_land_and_the_others_land_then(
+    scene: Scene,
+) -> None:
+    await batching(scene, 8, sends_per_block=1)
+    scene.chain.next_broadcasts.append("lost before")
+    await scene.submit(*(scene.pose(number) for number in range(4)))
+    scene.chain.rival_completes(Action.MINE, "5-2")
+    await scene.block(20)
+    assert sorted(scene.included) == ["pow_0", "pow_1", "pow_3"]
+    assert scene.of("pow_2")[-1] == "Stale"
+    assert [code for _, code in scene.chain.executed if code] == []
+
+
+@pytest.mark.parametrize("batch", [0, 41])
+def test_a_transaction_holds_1_to_40_proofs(batch: int) -> None:
+    with pytest.raises(InvalidInput, match="proofs per transaction"):
+        Settings(batch=batch)

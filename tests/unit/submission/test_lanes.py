@@ -1,0 +1,253 @@
+"""Several signing accounts: who signs for what, and what happens when a key loses its right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from coordinator.chain.client import SigningRight
+from coordinator.submission.attempt import AttemptState
+from coordinator.submission.keys import SigningKey
+from coordinator.submission.lanes import NO_KEY
+from coordinator.submission.outcome import Paused, Reassigned
+from hashfleet.action import Action
+from hashfleet.errors import InvalidInput, KeyProblem, WorkPaused
+
+# A scene is what conftest.py sets up; pytest's importlib mode gives tests no way to name its type.
+Scene = Any
+FIRST, SECOND, THIRD = (SigningKey(bytes(range(start, start + 32))) for start in (1, 2, 3))
+OWNER, DELEGATE = SigningRight("1-7", "1-7"), SigningRight("1-9", "1-7")
+
+
+# ---- the choice --------------------------------------------------------------------------------------------------
+
+
+async def test_the_first_key_that_may_is_chosen(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND, THIRD)
+    scene.chain.rights = {FIRST.address: KeyProblem("not registered")}
+    assert await scene.lane.choose_signer(Action.MINE, "5-1") == SECOND.address
+
+
+async def test_the_owners_key_goes_before_a_delegates(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND, THIRD)
+    scene.chain.rights = {FIRST.address: DELEGATE, SECOND.address: DELEGATE, THIRD.address: OWNER}
+    assert await scene.lane.choose_signer(Action.MINE, "5-1") == THIRD.address
+
+
+async def test_of_delegates_the_first_one_is_chosen(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    scene.chain.rights = {FIRST.address: DELEGATE, SECOND.address: DELEGATE}
+    assert await scene.lane.choose_signer(Action.MINE, "5-1") == FIRST.address
+
+
+async def test_where_no_key_may_the_reason_of_each_is_told(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    scene.chain.rights = {FIRST.address: KeyProblem("one lacks it"), SECOND.address: KeyProblem("two as well")}
+    with pytest.raises(KeyProblem, match="no key may do it: one lacks it; two as well"):
+        await scene.lane.choose_signer(Action.MINE, "5-1")
+
+
+async def test_without_keys_work_waits_and_says_why(scene: Scene) -> None:
+    await scene.stop()
+    await scene.start(scene.make_lanes(()))
+    with pytest.raises(WorkPaused, match="no key may sign"):
+        await scene.lane.choose_signer(Action.MINE, "5-1")
+    await scene.submit(scene.pose(1))
+    assert scene.told == [Paused("pow_1", NO_KEY)]
+    assert scene.chain.broadcasts == scene.ledger.rows == []
+
+
+def test_a_key_is_given_once(scene: Scene) -> None:
+    with pytest.raises(InvalidInput, match="given twice"):
+        scene.make_lanes((FIRST, FIRST))
+
+
+# ---- a lane each -------------------------------------------------------------------------------------------------
+
+
+async def test_each_proof_is_signed_by_the_key_that_was_chosen_for_it(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    await scene.submit(replace(scene.pose(1), signer=FIRST.address), replace(scene.pose(2), signer=SECOND.address))
+    assert {sent.objects[0]: sent.address for sent in scene.chain.sent()} == {
+        "5-1": FIRST.address,
+        "5-2": SECOND.address,
+    }
+    await scene.block()
+    assert sorted(scene.included) == ["pow_1", "pow_2"]
+
+
+async def test_each_key_sends_its_five_per_block(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND, THIRD)
+    for start, key in ((0, FIRST), (10, SECOND), (20, THIRD)):
+        await scene.submit(*(replace(scene.pose(start + n), signer=key.address) for n in range(6)))
+    assert len(scene.chain.broadcasts) == 15
+
+
+async def test_keys_of_one_player_share_its_40_messages(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND, batch=40)
+    await scene.lane.choose_signer(Action.MINE, "5-0")
+    scene.chain.includes = False
+    for start, key in ((0, FIRST), (100, SECOND)):
+        await scene.submit(*(replace(scene.pose(start + n), signer=key.address) for n in range(30)))
+    await scene.block(2)
+    assert len(set(scene.chain.sent_objects())) == 40
+
+
+async def test_keys_of_two_players_have_40_messages_each(scene: Scene) -> None:
+    scene.chain.rights = {FIRST.address: OWNER, SECOND.address: DELEGATE}
+    await scene.run_lanes(SECOND, FIRST, batch=40)
+    await scene.lane.choose_signer(Action.MINE, "5-0")
+    scene.chain.includes = False
+    for start, key in ((0, FIRST), (100, SECOND)):
+        await scene.submit(*(replace(scene.pose(start + n), signer=key.address) for n in range(30)))
+    await scene.block(2)
+    assert len(set(scene.chain.sent_objects())) == 60
+
+
+async def test_a_proof_whose_key_is_gone_is_given_to_another(scene: Scene) -> None:
+    await scene.run_lanes(SECOND)
+    await scene.submit(replace(scene.pose(1), signer=FIRST.address))
+    await scene.block()
+    assert Reassigned("pow_1", SECOND.address) in scene.told
+    assert scene.included == ["pow_1"]
+
+
+async def test_a_live_transaction_of_a_key_that_is_gone_is_followed_and_nothing_else_is_signed(scene: Scene) -> None:
+    scene.chain.includes = False
+    submission = scene.pose(1)
+    await scene.submit(submission)
+    await scene.run_lanes(SECOND)
+    await scene.submit(replace(submission, signer=SECOND.address))
+    scene.chain.includes = True
+    await scene.block(2)
+    assert scene.included == ["pow_1"]
+    assert {sent.address for sent in scene.chain.sent()} == {FIRST.address}
+    assert len(set(scene.chain.broadcasts)) == 1
+
+
+async def test_a_claim_that_is_on_its_way_under_one_key_is_not_signed_by_another(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    scene.chain.includes = False
+    submission = replace(scene.pose(1), signer=FIRST.address)
+    await scene.submit(submission)
+    await scene.submit(replace(submission, signer=SECOND.address))
+    scene.chain.includes = True
+    await scene.block(2)
+    assert scene.included == ["pow_1"]
+    assert [sent.address for sent in scene.chain.sent()] == [FIRST.address]
+
+
+async def test_a_key_that_lost_its_right_is_replaced_by_another_that_has_it(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    submission = replace(scene.pose(1), signer=FIRST.address)
+    scene.chain.rights = {FIRST.address: KeyProblem("withdrawn")}
+    await scene.submit(submission)
+    await scene.block(2)
+    assert Reassigned("pow_1", SECOND.address) in scene.told
+    assert scene.included == ["pow_1"]
+    assert [row.state for row in scene.ledger.rows] == [AttemptState.REJECTED, AttemptState.INCLUDED]
+
+
+async def test_a_key_that_lost_its_right_keeps_the_proof_if_there_is_no_other(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    submission = replace(scene.pose(1), signer=FIRST.address)
+    scene.chain.rights = {key.address: KeyProblem("withdrawn") for key in (FIRST, SECOND)}
+    await scene.submit(submission)
+    assert scene.of("pow_1")[-1] == "Paused"
+    scene.chain.rights = {}
+    await scene.block(4)
+    assert scene.included == ["pow_1"]
+
+
+async def test_v016s_one_code_for_every_refusal_means_another_key_if_the_right_is_gone(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    submission = replace(scene.pose(1), signer=FIRST.address)
+    scene.chain.rights = {FIRST.address: KeyProblem("withdrawn")}
+    scene.chain.next_broadcasts.append(("undefined", 1))
+    await scene.submit(submission)
+    await scene.block(2)
+    assert scene.included == ["pow_1"]
+    assert [row.code for row in scene.ledger.rows] == [1, 0]
+    assert scene.ledger.rows[1].address == SECOND.address
+
+
+async def test_v016s_one_code_for_every_refusal_means_the_next_block_if_the_right_is_there(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    scene.chain.next_broadcasts.append(("undefined", 1))
+    await scene.submit(replace(scene.pose(1), signer=FIRST.address))
+    await scene.block(2)
+    assert scene.included == ["pow_1"]
+    assert {row.address for row in scene.ledger.rows} == {FIRST.address}
+
+
+async def test_a_prepared_row_of_a_crash_is_closed_and_the_proof_is_signed_anew(scene: Scene) -> None:
+    class Crash(BaseException):
+        pass
+
+    async def crash(call: str) -> None:
+        if call == "add_attempts done":
+            raise Crash
+
+    scene.ledger.interrupt = crash
+    submission = scene.pose(1)
+    with pytest.raises(Crash):
+        await scene.submit(submission)
+    assert [(row.state, row.tx_bytes) for row in scene.ledger.rows] == [(AttemptState.PREPARED, None)]
+    scene.ledger.interrupt = scene.chain.interrupt
+    await scene.start(scene.make_lanes((FIRST, SECOND)))
+    await scene.submit(replace(submission, signer=SECOND.address))
+    await scene.block()
+    assert [row.state for row in scene.ledger.rows] == [AttemptState.SUPERSEDED, AttemptState.INCLUDED]
+    assert scene.included == ["pow_1"]
+
+
+# ---- the status --------------------------------------------------------------------------------------------------
+
+
+async def test_the_status_counts_what_became_of_each_keys_proofs(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    assert await scene.lane.choose_signer(Action.MINE, "5-1") == FIRST.address
+    scene.chain.next_results.append(("structs", 1250))
+    await scene.submit(*(replace(scene.pose(n), signer=FIRST.address) for n in range(7)))
+    one, other = scene.lane.status()
+    assert (one.address, one.player_id, one.in_flight, one.waiting) == (FIRST.address, "1-7", 5, 2)
+    await scene.block(3)
+    one, other = scene.lane.status()
+    assert (one.included, one.rejected, one.in_flight, one.waiting) == (6, 1, 0, 0)
+    assert "1250" in one.last_error
+    assert (other.included, other.rejected, other.last_error) == (0, 0, "")
+
+
+async def test_many_rejections_raise_an_alarm_that_is_logged_once_and_withdrawn(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    await scene.run_lanes(FIRST)
+    scene.chain.next_results.extend([("structs", 1250)] * 12)
+    await scene.submit(*(replace(scene.pose(n), signer=FIRST.address) for n in range(15)))
+    await scene.block(3)
+    (status,) = scene.lane.status()
+    assert status.alarm.startswith("12 of the last 15 transactions were rejected")
+    assert caplog.text.count("The operator should look at the lane") == 1
+    await scene.submit(*(replace(scene.pose(n), signer=FIRST.address) for n in range(20, 40)))
+    await scene.block(5)
+    (status,) = scene.lane.status()
+    assert status.alarm == ""
+
+
+async def test_a_rejected_proof_is_told_and_kept_with_its_cause(scene: Scene) -> None:
+    await scene.run_lanes(FIRST)
+    submission = replace(scene.pose(1), signer=FIRST.address)
+    scene.chain.logs["5-1"] = (
+        f"work failure for input ({submission.work.prefix.decode()}{submission.proof.nonce}) when trying to mine on "
+        "struct 5-1"
+    )
+    scene.chain.next_results.append(("structs", 1800))
+    await scene.submit(submission)
+    await scene.block()
+    (rejected,) = [one for one in scene.told if type(one).__name__ == "Rejected"]
+    assert rejected.reason == (
+        "the chain rejected the proof: the difficulty was too high at that height for a proof of 1 zeros"
+    )
+    assert scene.ledger.rows[0].cause.value == "difficulty too high at that height"
