@@ -345,7 +345,8 @@ def raid_work(fleet: FleetState, planet: PlanetState, rules: ChainRules) -> Work
     if rules.raid_needs_active_planet and planet.complete:
         raise WorkGone(f"planet {planet.id} is complete; only an active planet can be raided")
     if planet.raid_anchor == 0:
-        raise WorkPaused(f"the raid clock of planet {planet.id} is not running: its shields are up")
+        why = "its shields are up" if rules.gated_raid_clock else "no fleet has begun to raid it"
+        raise WorkPaused(f"the raid clock of planet {planet.id} is not running: {why}")
     if planet.shield < 2:
         # Versions disagree about ranges 0 and 1 (64 zeros for ever, or 1 at once), and the shield may rise again.
         raise WorkPaused(f"planet {planet.id} has shield {planet.shield}; a raid needs one of 2 or more")
