@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-from rich.markup import escape
 from rich.table import Table
 
 from hashfleet.cli.connection import ask, coordinator_option
@@ -68,15 +67,15 @@ def _summary(coordinator: str, answer: fleet_service_pb2.GetFleetStatusResponse)
 def _endpoint(endpoint: fleet_service_pb2.ChainEndpoint) -> str:
     """One node of the chain on one line."""
     name = fleet_service_pb2.ChainEndpointState.Name(endpoint.state).removeprefix("CHAIN_ENDPOINT_STATE_").lower()
-    told = [f"{escape(endpoint.name)} {name.upper() if name in ('failing', 'refused') else name}"]
+    told = [f"{endpoint.name} {name.upper() if name in ('failing', 'refused') else name}"]
     if endpoint.height:
         told.append(f"height {endpoint.height}")
     if endpoint.seconds:
         told.append(f"{endpoint.seconds * 1000:.0f} ms")
     if endpoint.version:
-        told.append(escape(endpoint.version[:40]))
+        told.append(endpoint.version[:40])
     if endpoint.error:
-        told.append(escape(endpoint.error[:200]))
+        told.append(endpoint.error[:200])
     return ", ".join(told)
 
 
