@@ -1,0 +1,247 @@
+"""What goes wrong in the fault suite, and when: each fault as an order to the devnet, each step as a place in the code.
+
+A fault is ordered at a step, lasts for some blocks if it is one that lasts, and is then taken back. All that is left to
+chance (how often, for how long, which object) is drawn from the run's own generator.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from devnet.faults import Door, Moment
+from devnet.node import Devnet
+from devnet.staging import Condition
+from hashfleet.action import Action
+
+
+class Step(enum.Enum):
+    """Where a submission stands when the fault begins."""
+
+    BEFORE_ACCOUNT = "before-account"
+    #: The claim is taken in the ledger; nothing is signed.
+    BEFORE_SIGNING = "before-signing"
+    BEFORE_BROADCAST = "before-broadcast"
+    AFTER_BROADCAST = "after-broadcast"
+    #: The transaction is in the mempool, and the next block is about to be made.
+    BEFORE_INCLUSION = "before-inclusion"
+    #: The block that holds it is committed, and nobody was told of it.
+    BEFORE_SIGHT = "before-sight"
+
+
+class Way(enum.Enum):
+    """How the coordinator reaches the node."""
+
+    GRPC = "grpc"
+    REST = "rest"
+    #: Both as two endpoints of one failover client, as `hashfleet coordinator` has it.
+    FAILOVER = "failover"
+
+
+@dataclass
+class Scene:
+    """What a fault may be ordered on."""
+
+    devnet: Devnet
+    random: random.Random
+    #: Works that jobs ask for, by object.
+    works: dict[str, Action]
+    #: Addresses of the signing keys; the first one owns what the others were only granted.
+    addresses: tuple[str, ...]
+    #: Objects that a fault took away, and whose clocks somebody else set.
+    gone: set[str]
+    moved: set[str]
+
+    def some(self) -> str:
+        """One of the objects."""
+        return self.random.choice(sorted(self.works))
+
+
+#: Orders a fault, and returns what takes it back (None: `clear` does).
+Order = Callable[[Scene], Awaitable[Callable[[], None] | None]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One row of the catalogue."""
+
+    order: Order
+    #: Name under which the devnet counts that it took place; empty if ordering it is all there is to it.
+    counted: str = ""
+    ways: tuple[Way, ...] = tuple(Way)
+    #: Blocks after which it is taken back, at least and at most.
+    lasts: tuple[int, int] = (1, 12)
+
+
+def _drop(moment: Moment, door: Door) -> Order:
+    async def order(scene: Scene) -> None:
+        scene.devnet.faults.drop(moment, doors={door}, times=scene.random.randint(1, 4))
+
+    return order
+
+
+def _drop_broadcasts(moment: Moment) -> Order:
+    """The one call that must not be taken for not made."""
+
+    async def order(scene: Scene) -> None:
+        scene.devnet.faults.drop(moment, calls={"BroadcastTx"}, times=scene.random.randint(1, 4))
+
+    return order
+
+
+async def _late(scene: Scene) -> None:
+    # Up to past the timeout of the lane (20 blocks).
+    scene.devnet.faults.hold_back(scene.random.choice((1, 2, 3, 5, 8, 19, 20, 24)), times=scene.random.randint(1, 3))
+
+
+async def _mempool_full(scene: Scene) -> None:
+    scene.devnet.faults.fill_mempool(times=scene.random.choice((1, 2, 5, None)))
+
+
+async def _lost(scene: Scene) -> None:
+    scene.devnet.faults.lose(times=scene.random.randint(1, 3))
+
+
+async def _sequence_used(scene: Scene) -> None:
+    evict = scene.random.random() < 0.5
+    scene.devnet.use_sequence(scene.addresses[0], scene.random.randint(1, 3), evict=evict)
+
+
+async def _stale(scene: Scene) -> None:
+    scene.devnet.faults.fall_behind(scene.random.randint(1, 10))
+
+
+async def _shuffled(scene: Scene) -> None:
+    scene.devnet.faults.shuffle_blocks(scene.random.randint(2, 4))
+
+
+async def _repeated(scene: Scene) -> None:
+    scene.devnet.faults.repeat_blocks(scene.random.randint(0, 3), times=None)
+
+
+async def _skipped(scene: Scene) -> None:
+    scene.devnet.faults.skip_blocks(times=scene.random.randint(1, 4))
+
+
+async def _other_chain(scene: Scene) -> None:
+    """The connection is lost, and what answers at the address afterwards is another chain."""
+    await scene.devnet.restart()
+    scene.devnet.faults.tell_chain_id("other-chain-7")
+
+
+async def _other_chain_at_once(scene: Scene) -> None:
+    scene.devnet.faults.tell_chain_id("other-chain-7")
+
+
+async def _slow(scene: Scene) -> None:
+    seconds = scene.random.choice((0.005, 0.02, float("inf")))
+    scene.devnet.faults.slow_down(seconds, times=scene.random.randint(1, 3))
+
+
+async def _slow_broadcast(scene: Scene) -> None:
+    seconds = scene.random.choice((0.02, float("inf")))
+    scene.devnet.faults.slow_down(seconds, calls={"BroadcastTx"}, times=scene.random.randint(1, 2))
+
+
+async def _index_lags(scene: Scene) -> None:
+    scene.devnet.faults.lag_index(scene.random.randint(1, 5))
+
+
+async def _isolated(scene: Scene) -> None:
+    scene.devnet.faults.isolate(times=scene.random.randint(1, 3))
+
+
+async def _restarted(scene: Scene) -> None:
+    await scene.devnet.restart(blocks_meanwhile=scene.random.randint(0, 3))
+
+
+async def _anchor_moved(scene: Scene) -> None:
+    """Somebody else's move set the clock of a work anew, a little later than it was."""
+    object_id = scene.some()
+    action = scene.works[object_id]
+    state = scene.devnet.chain.state
+    if action is Action.RAID:
+        old = state.planets[state.fleets[object_id].location_id].block_start_raid
+    else:
+        struct = state.structs[object_id]
+        home = state.planets.get(struct.location_id)
+        shared = state.rules.planet_clocks and action is not Action.BUILD
+        old = {
+            Action.BUILD: struct.block_start_build,
+            Action.MINE: home.block_start_ore_mine if shared and home else struct.block_start_ore_mine,
+            Action.REFINE: home.block_start_ore_refine if shared and home else struct.block_start_ore_refine,
+        }[action]
+    if old and old < scene.devnet.height - 20:  # else it was completed a moment ago, and starts anew anyway
+        scene.devnet.set_anchor(action, object_id, old + scene.random.randint(1, 8))
+        scene.moved.add(object_id)
+
+
+async def _gone(scene: Scene) -> None:
+    structs = sorted(object_id for object_id, action in scene.works.items() if action is not Action.RAID)
+    object_id = scene.random.choice(structs)
+    with scene.devnet.edit() as stage:
+        stage.set_condition(object_id, Condition.DESTROYED)
+    scene.gone.add(object_id)
+
+
+async def _right_lost(scene: Scene) -> Callable[[], None]:
+    """The address loses its bits; the player whose address it is could give them back, and does."""
+    address = scene.random.choice(scene.addresses)
+    before = scene.devnet.chain.state.addresses[address]
+    with scene.devnet.chain.edit() as changes:
+        changes.put_address(replace(before, permissions=0))
+
+    def give_back() -> None:
+        with scene.devnet.chain.edit() as changes:
+            changes.put_address(before)
+
+    return give_back
+
+
+async def _grants_lost(scene: Scene) -> Callable[[], None]:
+    """The owners take back what they had granted, and grant it again."""
+    before = dict(scene.devnet.chain.state.grants)
+
+    def put(permissions: Callable[[int], int]) -> None:
+        with scene.devnet.chain.edit() as changes:
+            for grant, bits in before.items():
+                owner, _, player = grant.partition("@")
+                changes.put_grant(owner, player, permissions(bits))
+
+    put(lambda bits: 0)
+    return lambda: put(lambda bits: bits)
+
+
+_GRPC, _REST = (Way.GRPC, Way.FAILOVER), (Way.REST, Way.FAILOVER)
+
+FAULTS: dict[str, Fault] = {
+    "drop-grpc-before": Fault(_drop(Moment.BEFORE, Door.GRPC), "drop", _GRPC),
+    "drop-grpc-after": Fault(_drop(Moment.AFTER, Door.GRPC), "drop", _GRPC),
+    "drop-rest-before": Fault(_drop(Moment.BEFORE, Door.REST), "drop", (Way.REST,)),
+    "drop-rest-after": Fault(_drop(Moment.AFTER, Door.REST), "drop", (Way.REST,)),
+    "drop-websocket-before": Fault(_drop(Moment.BEFORE, Door.WEBSOCKET), "drop"),
+    "drop-websocket-after": Fault(_drop(Moment.AFTER, Door.WEBSOCKET), "drop"),
+    "drop-broadcast-before": Fault(_drop_broadcasts(Moment.BEFORE), "drop"),
+    "drop-broadcast-after": Fault(_drop_broadcasts(Moment.AFTER), "drop"),
+    "late-inclusion": Fault(_late, "hold_back"),
+    "mempool-full": Fault(_mempool_full, "refuse"),
+    "silent-drop": Fault(_lost, "lose"),
+    "sequence-used": Fault(_sequence_used),
+    "stale-node": Fault(_stale),
+    "blocks-out-of-order": Fault(_shuffled, "shuffle_blocks"),
+    "blocks-repeated": Fault(_repeated, "repeat_blocks"),
+    "blocks-skipped": Fault(_skipped, "skip_blocks"),
+    "other-chain": Fault(_other_chain_at_once),
+    "other-chain-after-reconnect": Fault(_other_chain),
+    "slow-answers": Fault(_slow, "slow_down"),
+    "slow-broadcast": Fault(_slow_broadcast, "slow_down"),
+    "index-lag": Fault(_index_lags),
+    "gossip-to-no-one": Fault(_isolated, "isolate", lasts=(1, 30)),
+    "node-restart": Fault(_restarted),
+    "anchor-moved": Fault(_anchor_moved),
+    "object-gone": Fault(_gone),
+    "permission-withdrawn": Fault(_right_lost),
+    "grants-withdrawn": Fault(_grants_lost),
+}

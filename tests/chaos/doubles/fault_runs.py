@@ -1,0 +1,503 @@
+"""Runs of the fault suite: a fault, a step of the submission and a seed make one history of one coordinator.
+
+``fault_runs.py FAULT STEP FIRST LAST`` runs the seeds from FIRST to LAST and prints a JSON line for each. With one seed
+more (``fault_runs.py FAULT STEP SEED``) it prints what was logged, too: so a failing seed is run alone. Without
+arguments it reads such lines from its input, for whoever wants many of them.
+
+A history: two to five works are ripe or nearly so, jobs are asked for them, and the fault is ordered when the submission
+reaches the step for the first or the second time. In every other seed the coordinator is killed besides, before or after
+some write or broadcast, and started again on its database. Once all jobs have ended the fault is over, and a work that
+nobody asked for before has to be completed. Then the devnet's record of every transaction that it was ever offered is
+compared with the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fault_catalogue import FAULTS, Fault, Scene, Step, Way
+from fault_house import House, keys_of, opened_store
+
+from coordinator.core.job import Job, JobState
+from coordinator.store.protocol import JobFilter
+from coordinator.submission.attempt import Attempt, AttemptState
+from coordinator.submission.keys import SigningKey
+from coordinator.submission.lane import Settings
+from devnet.block import TxResult
+from devnet.chain import MempoolRefusal
+from devnet.messages import Completion
+from devnet.node import Devnet
+from devnet.rules import VERSIONS
+from devnet.staging import Condition, Stage
+from devnet.transactions import Transaction, decode, tx_hash
+from hashfleet.action import Action
+from hashfleet.difficulty import first_age
+from hashfleet.job_request import JobRequest, StartMode
+
+START = 100_000
+#: The key's player, who owns most of it; one who only granted; and the second key's, to whom all was granted.
+OWNER, GRANTER, DELEGATE = "1-7", "1-8", "1-9"
+STRANGER = SigningKey(bytes(range(3, 35)))
+#: What a delegate of a pool is granted: the four bits for hashes.
+HASH_BITS = 15_728_640
+FRESH = "5-90"
+#: Blocks after which a history has got stuck: pauses grow to 64 blocks at most.
+MOST_BLOCKS, MOST_FRESH_BLOCKS, MOST_LAST_BLOCKS = 260, 90, 40
+
+
+@dataclass
+class Offer:
+    """A transaction as it was offered to the node."""
+
+    hash: str
+    tx: Transaction
+    #: Committed height, and committed sequence of its signer.
+    height: int
+    sequence: int
+    admitted: bool
+    #: (object, action, anchor as committed then) of each of its messages.
+    claims: tuple[tuple[str, Action, int], ...]
+
+
+@dataclass
+class Told:
+    """What came of a run."""
+
+    fault: str
+    step: str
+    seed: int
+    wrong: list[str] = field(default_factory=list)
+    #: Whether the step was reached, and the fault took place as far as the devnet counts it.
+    ordered: bool = False
+    happened: bool = False
+    crashed: str = ""
+    blocks: int = 0
+    seconds: float = 0.0
+    #: States in which the jobs ended.
+    ended: list[str] = field(default_factory=list)
+
+
+class Run:
+    """One history."""
+
+    def __init__(self, fault_name: str, step: Step, seed: int) -> None:
+        self.random = random.Random(f"{fault_name} {step.value} {seed}")
+        self.fault: Fault = FAULTS[fault_name]
+        self.told = Told(fault_name, step.value, seed)
+        self._step = step
+        self.version = self.random.choice(sorted(VERSIONS))
+        self.way: Way = self.random.choice(self.fault.ways)
+        self._keys = keys_of(self.random)
+        self._settings = Settings(
+            batch=self.random.choice((1, 1, 4)), sends_per_block=self.random.choice((5, 5, 2))
+        )
+        self._occasion = self.random.randint(1, 2)
+        #: How many chances to crash pass before it does; never if None.
+        self._crash_in = self.random.randint(1, 40) if seed % 2 else None
+        self._crash_now = asyncio.Event()
+        self._take_back: Callable[[], None] | None = None
+        self._over_at: int | None = None
+        self._ordering = False
+        self.offers: list[Offer] = []
+
+    def _salt(self) -> int:
+        return self.random.randrange(10**7)
+
+    async def play(self, folder: Path) -> Told:
+        """Play it, and tell what was wrong."""
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(60):
+                await self._play(folder)
+        except Exception:  # noqa: BLE001 - whatever breaks a run is told with its seed
+            self.told.wrong.append(traceback.format_exc())
+        self.told.seconds = time.perf_counter() - began
+        return self.told
+
+    async def _play(self, folder: Path) -> None:
+        devnet = Devnet(scenario_name="empty", start_height=START, version=self.version, seed=self.told.seed)
+        self._watch(devnet)
+        works = self._pose(devnet)
+        addresses = tuple(key.address for key in self._keys)
+        self.scene = Scene(devnet, self.random, works, addresses, set(), set())
+        async with devnet, opened_store(folder, folder / "template.db", self.told.seed) as store:
+            self.house = house = House(devnet, store, self._keys, self.way, self._settings, self._reached, self._salt)
+            devnet.chain._clock = house.clock
+            await house.move_in()
+            try:
+                for object_id, action in works.items():
+                    await self._ask(action, object_id)
+                await self._until(self._all_ended, MOST_BLOCKS, "the jobs do not end")
+                self._lift()
+                await self._ask(Action.BUILD, FRESH)
+                await self._until(self._all_ended, MOST_FRESH_BLOCKS, "a fresh job does not end: the lane is stuck")
+                await self._until(self._none_live, MOST_LAST_BLOCKS, "a row of the ledger stays live")
+            finally:
+                self.told.blocks = devnet.height - START
+                await house.crash()
+            self.told.wrong += [f"the coordinator failed: {failure!r}" for failure in house.failures]
+            jobs = await store.list_jobs(JobFilter(), 100, None)
+            self.told.ended = sorted(job.state.value for job in jobs)
+            attempts = [attempt for job in jobs for attempt in await store.attempts_of(job.job_id)]
+            self.told.happened = self.told.ordered and (
+                not self.fault.counted or devnet.faults.happened[self.fault.counted] > 0
+            )
+            self.told.wrong += [
+                *self._wrong_with_jobs(jobs),
+                *self._wrong_with_transactions(),
+                *self._wrong_with_ledger(jobs, attempts),
+            ]
+
+    # ---- the stage -----------------------------------------------------------------------------------------------
+
+    def _pose(self, devnet: Devnet) -> dict[str, Action]:
+        """Some works whose difficulty is low, or falls in a few blocks."""
+        wanted = self.random.sample(["5-1", "5-2", "5-3", "5-4", "9-7"], self.random.randint(2, 5))
+        every = {
+            "5-1": Action.BUILD,
+            "5-2": Action.BUILD,
+            "5-3": Action.MINE,
+            "5-4": Action.REFINE,
+            "9-7": Action.RAID,
+        }
+        works = {object_id: every[object_id] for object_id in wanted}
+        with devnet.edit() as stage:
+            stage.add_player(OWNER, self._keys[0].address, ore=5)
+            stage.add_player(GRANTER, STRANGER.address)
+            if len(self._keys) > 1:
+                stage.add_player(DELEGATE, self._keys[1].address, permissions=HASH_BITS)
+                stage.grant(OWNER, DELEGATE, HASH_BITS)
+                stage.grant(GRANTER, DELEGATE, HASH_BITS)
+            stage.grant(GRANTER, OWNER, HASH_BITS)
+            for object_id in wanted:
+                self._stage(devnet, stage, object_id)
+            stage.add_struct(FRESH, 9, OWNER, anchor=START - 300)
+        return works
+
+    def _stage(self, devnet: Devnet, stage: Stage, object_id: str) -> None:
+        match object_id:
+            case "5-1":
+                stage.add_struct(object_id, 9, OWNER, anchor=self._anchor(220))
+            case "5-2":
+                stage.add_struct(object_id, 9, GRANTER, anchor=self._anchor(220))
+            case "5-3":
+                stage.add_struct(object_id, 14, OWNER, Condition.ONLINE, anchor=self._anchor(14_000))
+            case "5-4":
+                stage.add_struct(object_id, 15, OWNER, Condition.ONLINE, anchor=self._anchor(28_000))
+            case _:
+                shield = VERSIONS[self.version].base_shield
+                stage.send_fleet(object_id, "2-8", anchor=self._anchor(shield))
+
+    def _anchor(self, difficulty_range: int) -> int:
+        """One to three zeros are asked for now, or one more for a block or two."""
+        return START - first_age(self.random.choice((1, 2, 2, 3)), difficulty_range) + self.random.randint(-3, 2)
+
+    def _watch(self, devnet: Devnet) -> None:
+        """Note every transaction that is offered, and be the first who hears of a block."""
+        chain = devnet.chain
+        broadcast = chain.broadcast
+
+        def noted(raw: bytes) -> tuple[str, TxResult]:
+            tx = decode(raw, chain.state.rules)
+            claims = tuple(
+                (message.object_id, message.action, self._anchor_of(devnet, message))
+                for message in tx.messages
+                if isinstance(message, Completion)
+            )
+            sequence = chain.state.accounts[tx.creators[0]].sequence
+            offer = Offer(tx_hash(raw), tx, chain.height, sequence, False, claims)
+            self.offers.append(offer)
+            try:
+                answer = broadcast(raw)
+            except MempoolRefusal as error:
+                offer.admitted = error.code == 19
+                raise
+            offer.admitted = answer[1].code == 0
+            return answer
+
+        chain.broadcast = noted  # type: ignore[method-assign]
+        chain._listeners.insert(0, lambda block: self._committed(bool(block.txs)))
+
+    @staticmethod
+    def _anchor_of(devnet: Devnet, message: Completion) -> int:
+        """By the nonce alone nobody could tell which anchor a proof is for; by the chain's clock, one can."""
+        state = devnet.chain.state
+        if message.action is Action.RAID:
+            fleet = state.fleets[message.object_id]
+            return state.planets[fleet.location_id].block_start_raid
+        struct = state.structs[message.object_id]
+        if message.action is Action.BUILD:
+            return struct.block_start_build
+        home = state.planets[struct.location_id]
+        if message.action is Action.MINE:
+            return home.block_start_ore_mine if state.rules.planet_clocks else struct.block_start_ore_mine
+        return home.block_start_ore_refine if state.rules.planet_clocks else struct.block_start_ore_refine
+
+    # ---- its course ----------------------------------------------------------------------------------------------
+
+    async def _ask(self, action: Action, object_id: str) -> None:
+        mode = self.random.choice((StartMode.RACE, StartMode.BALANCED))
+        request = JobRequest(action, object_id, OWNER, start_mode=mode, idempotency_key=f"once-{object_id}")
+        while True:
+            # The answer may be lost in a crash; then it is asked again, as a client does.
+            asked = asyncio.ensure_future(self.house.service.submit(request))
+            crash = asyncio.ensure_future(self._crash_now.wait())
+            await asyncio.wait((asked, crash), return_when=asyncio.FIRST_COMPLETED)
+            crash.cancel()
+            if asked.done():
+                await asked
+                return
+            asked.cancel()
+            await self._restart()
+
+    async def _until(self, reached: Callable[[], Any], most: int, trouble: str) -> None:
+        for _ in range(most):
+            await self.house.settle()
+            if self._crash_now.is_set():
+                await self._restart()
+                continue
+            self.house.check_alive()
+            if await reached():
+                return
+            if self.house.devnet.chain.pending():
+                await self._reached(Step.BEFORE_INCLUSION)
+            await self.house.block()
+            while self._ordering:  # what takes a while to order was ordered as the block was committed
+                await asyncio.sleep(0)
+            if self._over_at is not None and self.house.devnet.height >= self._over_at:
+                self._lift()
+        raise AssertionError(f"{trouble}: {await self._standing()}")
+
+    async def _all_ended(self) -> bool:
+        jobs = await self.house.store.list_jobs(JobFilter(), 100, None)
+        return all(job.state.final for job in jobs)
+
+    async def _none_live(self) -> bool:
+        return not await self.house.store.live_attempts()
+
+    async def _standing(self) -> list[str]:
+        jobs = await self.house.store.list_jobs(JobFilter(), 100, None)
+        live = await self.house.store.live_attempts()
+        return [
+            *(f"{job.request.object_id} {job.state.value} from {job.start_height}: {job.error}; {job.work}; {job.best}" for job in jobs if not job.state.final),
+            *(f"row {row.ledger_id} {row.state.value} until {row.timeout_height}" for row in live),
+            f"height {self.house.devnet.height}, version {self.version}, way {self.way.value}",
+        ]
+
+    async def _restart(self) -> None:
+        self._crash_now.clear()
+        await self.house.crash()
+        await self.house.move_in()
+
+    async def _reached(self, step: Step | None) -> None:
+        """The submission reached a step (or a place where a crash would matter)."""
+        if step is None:
+            self._pass_crash()
+        elif self._is_time(step):
+            await self._order()
+
+    def _pass_crash(self) -> None:
+        if self._crash_in is None or self._crash_now.is_set():
+            return
+        self._crash_in -= 1
+        if self._crash_in == 0:
+            self._crash_in = None
+            self.told.crashed = f"at height {self.house.devnet.height}"
+            self.house.life.over = True
+            self._crash_now.set()
+
+    def _is_time(self, step: Step) -> bool:
+        if step is not self._step or self.told.ordered:
+            return False
+        self._occasion -= 1
+        if self._occasion > 0:
+            return False
+        self.told.ordered = True
+        return True
+
+    def _committed(self, with_transactions: bool) -> None:
+        """A block is committed, and nobody was told yet."""
+        if not with_transactions or not self._is_time(Step.BEFORE_SIGHT):
+            return
+        ordering = self._order()
+        try:
+            # Most are ordered without waiting for anything, and then they are ordered before anybody is told.
+            ordering.send(None)
+        except StopIteration:
+            return
+        raise AssertionError("a fault that takes a while to order cannot begin between a block and its news")
+
+    async def _order(self) -> None:
+        self._ordering = True
+        logging.getLogger(__name__).info("Ordering %s at height %d.", self.told.fault, self.scene.devnet.height)
+        self._take_back = await self.fault.order(self.scene)
+        self._over_at = self.scene.devnet.height + self.random.randint(*self.fault.lasts)
+        self._ordering = False
+
+    def _lift(self) -> None:
+        """The fault is over."""
+        if self._over_at is None:
+            return
+        logging.getLogger(__name__).info("Taking back %s at height %d.", self.told.fault, self.scene.devnet.height)
+        self._over_at = None
+        self.scene.devnet.faults.clear()
+        if self._take_back is not None:
+            self._take_back()
+
+    # ---- what must be true at the end ----------------------------------------------------------------------------
+
+    def _wrong_with_jobs(self, jobs: list[Job]) -> Iterator[str]:
+        """Every job completed, or failed because its object is gone."""
+        asked = [*self.scene.works, FRESH]
+        if sorted(job.request.object_id for job in jobs) != sorted(asked):
+            yield f"there are jobs for {[job.request.object_id for job in jobs]}, asked for were {asked}"
+        executed = self._executed()
+        for job in jobs:
+            object_id = job.request.object_id
+            by = executed.get(object_id, [])
+            if job.state is JobState.COMPLETED:
+                if job.transaction is None or [job.transaction.hash] != [each.hash for each in by]:
+                    yield f"{object_id} is completed by {job.transaction}, but the chain executed {by}"
+            elif by:
+                yield f"{object_id} is {job.state.value} ({job.error}), but {by[0].hash} completed it"
+            elif object_id not in self.scene.gone or job.state is not JobState.FAILED:
+                yield f"{object_id} is {job.state.value}: {job.error}"
+            elif not job.error or not any(word in job.error for word in ("destroyed", "offline", "not set", "1250")):
+                yield f"{object_id} failed because it was destroyed, but told is: {job.error}"
+
+    def _executed(self) -> dict[str, list[Transaction]]:
+        """The transactions that succeeded, by object."""
+        executed: dict[str, list[Transaction]] = {}
+        for included in self.scene.devnet.transactions():
+            if included.result.code == 0:
+                tx = decode(included.raw, VERSIONS[self.version])
+                for message in tx.messages:
+                    assert isinstance(message, Completion)
+                    executed.setdefault(message.object_id, []).append(tx)
+        return executed
+
+    def _wrong_with_transactions(self) -> Iterator[str]:
+        """No proof executed twice, and nothing offered for an anchor while something else may land for it."""
+        for object_id, by in self._executed().items():
+            if len(by) > 1:
+                yield f"{object_id} was completed {len(by)} times, by {[tx.hash for tx in by]}"
+        delivered = {each.hash: each for each in self.scene.devnet.transactions()}
+        proofs: dict[tuple[str, str], list[Offer]] = {}
+        for offer in self.offers:
+            for message in offer.tx.messages:
+                assert isinstance(message, Completion)
+                proofs.setdefault((message.object_id, message.nonce), []).append(offer)
+        for (object_id, nonce), offers in proofs.items():
+            for place, later in enumerate(offers):
+                for earlier in offers[:place]:
+                    if earlier.hash == later.hash or not earlier.admitted:
+                        continue
+                    landed = delivered.get(earlier.hash)
+                    ended = landed is not None and landed.height <= later.height and landed.result.code != 0
+                    timed_out = later.height >= earlier.tx.timeout_height
+                    overtaken = later.tx.creators == earlier.tx.creators and (
+                        later.sequence > earlier.tx.signers[0].sequence
+                    )
+                    if not (ended or timed_out or overtaken):
+                        yield (
+                            f"at height {later.height} {later.hash[:8]} was offered with nonce {nonce} of {object_id}, "
+                            f"while {earlier.hash[:8]} (until {earlier.tx.timeout_height}) might land"
+                        )
+        yield from self._wrong_with_claims(delivered)
+
+    def _wrong_with_claims(self, delivered: dict[str, Any]) -> Iterator[str]:
+        """Also of two proofs for one anchor the second waits until the first cannot land."""
+        claims: dict[tuple[str, Action, int], list[Offer]] = {}
+        for offer in self.offers:
+            for claim in offer.claims:
+                claims.setdefault(claim, []).append(offer)
+        for claim, offers in claims.items():
+            hashes = list(dict.fromkeys(offer.hash for offer in offers if offer.admitted))
+            landed = [each for each in hashes if each in delivered and delivered[each].result.code == 0]
+            if len(landed) > 1:
+                yield f"two transactions for {claim} are in blocks: {landed}"
+
+    def _wrong_with_ledger(self, jobs: list[Job], attempts: list[Attempt]) -> Iterator[str]:
+        """The ledger says what the chain says."""
+        delivered = {each.hash: each for each in self.scene.devnet.transactions()}
+        rows: dict[str, list[Attempt]] = {}
+        for row in attempts:
+            if row.state.live:
+                yield f"row {row.ledger_id} is still {row.state.value}"
+            if row.tx_hash is not None:
+                rows.setdefault(row.tx_hash, []).append(row)
+        for offer in self.offers:
+            if offer.hash not in rows:
+                yield f"transaction {offer.hash} was offered and is in no row"
+        for tx_hash_, same in rows.items():
+            landed = delivered.get(tx_hash_)
+            for row in same:
+                told = (row.state, row.height, row.code)
+                if landed is not None and landed.result.code == 0:
+                    if told != (AttemptState.INCLUDED, landed.height, 0):
+                        yield f"row {row.ledger_id} is {told}, but block {landed.height} holds its transaction"
+                elif row.state is AttemptState.INCLUDED:
+                    yield f"row {row.ledger_id} is included, but no block holds its transaction"
+        for tx_hash_ in delivered:
+            if tx_hash_ not in rows:
+                yield f"block {delivered[tx_hash_].height} holds {tx_hash_}, which is in no row"
+
+
+class _Noted(logging.Handler):
+    """Keeps tracebacks: a run that logs one is wrong, whatever else comes of it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.tracebacks: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self.tracebacks.append(self.format(record))
+
+
+def play(fault: str, step: str, seed: int, folder: Path) -> Told:
+    """One run in an event loop of its own."""
+    random.seed(seed)  # the pauses of the block feed
+    noted = _Noted()
+    logging.getLogger().addHandler(noted)  # as the first handler it also keeps warnings off the terminal
+    try:
+        told = asyncio.run(Run(fault, Step(step), seed).play(folder))
+    finally:
+        logging.getLogger().removeHandler(noted)
+    return replace(told, wrong=told.wrong + noted.tracebacks)
+
+
+def main(arguments: list[str]) -> int:
+    # In memory where that can be had: what a disk keeps after a crash is looked at elsewhere.
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="hashfleet-faults-", dir=memory if memory.is_dir() else None) as name:
+        folder, wrong = Path(name), 0
+        lines = [" ".join(arguments)] if arguments else sys.stdin
+        for line in lines:
+            fault, step, first, *last = line.split()
+            if not last:
+                logging.basicConfig(level=logging.DEBUG, format="%(relativeCreated)6d %(name)s %(message)s")
+                for noisy in ("grpc", "alembic", "websockets", "httpcore2", "httpx2", "asyncio", "uvicorn"):
+                    logging.getLogger(noisy).setLevel(logging.WARNING)
+            for seed in range(int(first), int(last[0] if last else first) + 1):
+                told = play(fault, step, seed, folder)
+                wrong += bool(told.wrong)
+                print(json.dumps(vars(told)), flush=True)  # noqa: T201 - what this program is for
+        return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
