@@ -76,6 +76,16 @@ class Lanes:
         """The addresses that it signs with, first choice first."""
         return tuple(self._lanes)
 
+    @property
+    def waiting(self) -> int:
+        """Proofs that have no live transaction."""
+        return len(self._unassigned) + sum(lane.waiting for lane in self._lanes.values())
+
+    @property
+    def in_flight(self) -> int:
+        """Live transactions."""
+        return sum(lane.in_flight for lane in self._lanes.values())
+
     def status(self) -> tuple[SignerStatus, ...]:
         """How each of its addresses fares, in their order."""
         return tuple(lane.status() for lane in self._lanes.values())
