@@ -28,7 +28,10 @@ _PATIENCE_SECONDS = 60.0
 
 async def measure_idle(jobs: int, seconds: float) -> IdleFigure:
     """Submit so many jobs that are not worth hashing yet, and look on for some seconds."""
-    structs = [Struct(f"5-{n + 1}", _TYPES[RANGES[n % len(RANGES)]], AGES[n % len(AGES)]) for n in range(jobs)]
+    structs = [
+        Struct(f"5-{n + 1}", _TYPES[RANGES[n % len(RANGES)]], AGES[n % len(AGES)], owner=f"1-{11 + n // _STRUCTS_EACH}")
+        for n in range(jobs)
+    ]
     async with house() as place:
         await place.start_chain_and_coordinator(structs, BLOCK_SECONDS)
         async with FleetClient(place.coordinator, timeout=60.0) as client:
