@@ -82,8 +82,8 @@ async def test_a_missing_consent_pauses_and_says_the_command_that_signs_it() -> 
         await read(Chain(), request())
     assert str(caught.value) == (
         "player 1-42 solves the charter of player 1-7, who has to consent: run hashfleet charter consent --chain-id "
-        "devnet-1 --founder 1-7 --reactor 3-1 --endpoint 'my guild' --substation 4-1 --anchor 2283000 with the founder's "
-        "key, and submit the job again with that consent"
+        "devnet-1 --founder 1-7 --reactor 3-1 --endpoint 'my guild' --substation 4-1 --anchor 2283000 with the "
+        "founder's key, and submit the job again with that consent"
     )
     assert caught.value.depends_on == {"charter"}
 
