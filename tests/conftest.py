@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def postgres_binaries() -> Path | None:
     folders += sorted(
         Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: [int(n) for n in re.findall("[0-9]+", str(one))]
     )[::-1]
-    return next((one for one in folders if (one / "initdb").exists() and (one / "pg_ctl").exists()), None)
+    return next((one for one in folders if (one / "initdb").exists() and (one / "postgres").exists()), None)
 
 
 class PostgresServer:
@@ -77,8 +78,29 @@ class PostgresServer:
         self._numbers = itertools.count(1)
         data = str(self._folder / "data")
         self._run("initdb", "-D", data, "-U", "hashfleet", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
-        settings = f"-c listen_addresses= -c unix_socket_directories={self._folder} -c fsync=off -c max_connections=60"
-        self._run("pg_ctl", "-D", data, "-w", "-t", "60", "-l", str(self._folder / "log"), "-o", settings, "start")
+        # However this process ends, the pipe to the shell is closed, and the shell ends the server with it.
+        script = '"$0" "$@" >"log" 2>&1 & cat >/dev/null; kill -QUIT $!; wait; rm -rf data'
+        settings = ("listen_addresses=", f"unix_socket_directories={self._folder}", "fsync=off", "max_connections=60")
+        options = [part for setting in settings for part in ("-c", setting)]
+        self._shell = subprocess.Popen(
+            ["sh", "-c", script, str(binaries / "postgres"), "-D", data, *options],
+            stdin=subprocess.PIPE,
+            cwd=self._folder,
+            **self._as,
+        )
+        self._wait()
+
+    def _wait(self) -> None:
+        give_up_at = time.monotonic() + 60
+        while True:
+            try:
+                psycopg.connect(self.url("postgres"), connect_timeout=5).close()
+                return
+            except psycopg.OperationalError as error:
+                if time.monotonic() > give_up_at:
+                    said = (self._folder / "log").read_text(errors="replace")
+                    raise RuntimeError(f"the PostgreSQL server does not start: {said}") from error
+            time.sleep(0.05)
 
     def url(self, database: str, user: str = "hashfleet") -> str:
         return f"postgresql://{user}@/{database}?host={quote(str(self._folder), safe='')}"
@@ -91,7 +113,7 @@ class PostgresServer:
         return name
 
     def stop(self) -> None:
-        self._run("pg_ctl", "-D", str(self._folder / "data"), "-m", "immediate", "stop")
+        self._shell.communicate(timeout=60)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, program: str, *arguments: str) -> None:

@@ -43,7 +43,7 @@ cxx_compiler() {
 postgres_server() {
     local folder
     for folder in "$(dirname "$(command -v postgres || echo /none)")" /usr/lib/postgresql/*/bin; do
-        [[ -x $folder/postgres && -x $folder/initdb && -x $folder/pg_ctl ]] && return
+        [[ -x $folder/postgres && -x $folder/initdb ]] && return
     done
     echo "no postgres on the PATH and none in /usr/lib/postgresql" >"$said"
     return 1

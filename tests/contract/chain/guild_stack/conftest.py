@@ -231,22 +231,40 @@ class Node:
 
 
 @pytest.fixture(scope="session")
-def stack_template(postgres_server: Any, root: Path) -> str:
-    name: str = postgres_server.create()
-    with psycopg.connect(postgres_server.url(name), autocommit=True) as connection:
-        connection.execute((root / "tests" / "guild-stack-schema.sql").read_bytes())
-    return name
+def stack_database(postgres_server: Any) -> str:
+    return str(postgres_server.create())
 
 
 @pytest.fixture
-def stack_url(postgres_server: Any, stack_template: str) -> str:
-    return str(postgres_server.url(postgres_server.create(stack_template)))
+def stack_url(postgres_server: Any, stack_database: str, root: Path) -> str:
+    """A guild stack's database without rows. Its schemas are made anew: much quicker than a database for each test."""
+    url: str = postgres_server.url(stack_database)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        connection.execute("SET client_min_messages = warning")
+        connection.execute("DROP SCHEMA IF EXISTS structs, signer, view CASCADE")
+        connection.execute((root / "tests" / "guild-stack-schema.sql").read_bytes())
+    return url
 
 
 @pytest.fixture
 def stack(stack_url: str) -> Iterator[Stack]:
     with psycopg.connect(stack_url, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
         yield Stack(connection)
+
+
+@pytest.fixture
+def granted_url(stack: Stack, stack_url: str, postgres_server: Any, root: Path) -> Iterator[str]:
+    """The database as a role sees it that has what docs/chain.md lists and nothing else."""
+    text = (root / "docs" / "chain.md").read_text()
+    grants = text.split("```sql", 1)[1].split("```", 1)[0].replace("TO fleet;", "TO granted_role;")
+    stack.do("DROP ROLE IF EXISTS granted_role; CREATE ROLE granted_role LOGIN")
+    stack.do(grants)
+    yield postgres_server.url(stack_url.partition("@/")[2].partition("?")[0], user="granted_role")
+    stack.do("DROP OWNED BY granted_role; DROP ROLE granted_role")
 
 
 @pytest.fixture
@@ -325,6 +343,11 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 def desk(stack: Stack, client: GuildStackClient, store: Store) -> Desk:
     """Without a node."""
     return Desk(stack, client, store)
+
+
+@pytest.fixture
+def make_desk() -> type[Desk]:
+    return Desk
 
 
 @pytest.fixture

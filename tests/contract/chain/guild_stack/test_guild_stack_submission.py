@@ -16,7 +16,7 @@ from coordinator.submission.guild_stack import SILENT_SECONDS
 from coordinator.submission.outcome import Broadcast, Included, Paused
 from hashfleet.action import Action
 from hashfleet.difficulty import first_age
-from hashfleet.errors import ChainUnavailable, KeyProblem
+from hashfleet.errors import BadChainAnswer, ChainUnavailable, KeyProblem
 from hashfleet.proof import verify
 
 Admit = Callable[..., str]
@@ -486,25 +486,22 @@ async def test_a_put_in_that_is_still_under_way_elsewhere_is_waited_for(
     assert len(stack.rows()) == 1
 
 
-async def test_a_role_that_may_not_insert_puts_in_by_the_function_alone(
-    stack: Any, postgres_server: Any, stack_url: str, desk: Any
+async def test_a_role_with_the_documented_grants_alone_puts_in_and_follows(
+    stack: Any, granted_url: str, store: Any, agent: Any, make_desk: Any
 ) -> None:
-    name = stack_url.partition("@/")[2].partition("?")[0]
-    submission = await desk.submission(Action.MINE, "5-14")
-    stack.do("DROP ROLE IF EXISTS plain")
-    stack.do(
-        "CREATE ROLE plain LOGIN; GRANT USAGE ON SCHEMA structs, view, signer TO plain;"
-        "GRANT SELECT ON ALL TABLES IN SCHEMA structs, view, signer TO plain;"
-        "GRANT USAGE, SELECT ON SEQUENCE signer.tx_id_seq TO plain"
-    )
-    try:
-        client = GuildStackClient(postgres_server.url(name, user="plain"))
-        row = await Outbox(client.database).put(submission.work, submission.proof, frozenset(), 60)
-        assert row.status == "pending"
-        await client.close()
-    finally:
-        stack.do("DROP OWNED BY plain")
-        stack.do("DROP ROLE plain")
+    client = GuildStackClient(granted_url, poll_seconds=60)
+    await client.connect()
+    desk = make_desk(stack, client, store)
+    assert await desk.submitter.choose_signer(Action.BUILD, "5-1") == ""
+    desk.submitter.submit(await desk.submission(Action.BUILD, "5-1"))
+    await desk.block()
+    with pytest.raises(BadChainAnswer, match="grant"):
+        await client.database.one("SELECT to_jsonb(t) FROM signer.tx t FOR UPDATE", {}, "what is not granted")
+    agent.step()
+    stack.set_struct("1-5-1", 7)
+    await desk.block()
+    assert desk.kinds() == ["Broadcast", "Broadcast", "Included"]
+    await client.close()
 
 
 # ---- who may sign ----------------------------------------------------------------------------------------------------
