@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hashfleet.action import Action, Work
 from hashfleet.autopilot_rule import AutopilotRule
+from hashfleet.charter import Consent, Founding
 from hashfleet.errors import (
     CoordinatorError,
     CoordinatorUnavailable,
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Action",
     "AutopilotRule",
+    "Consent",
     "CoordinatorError",
     "CoordinatorUnavailable",
     "FleetClient",
+    "Founding",
     "HashfleetError",
     "InvalidInput",
     "JobFinal",
