@@ -123,15 +123,19 @@ class FailoverClient:
         silence_seconds: float = SILENCE_SECONDS,
         probe_seconds: float = PROBE_SECONDS,
     ) -> FailoverClient:
-        """A client over these nodes, those reached over gRPC first. Raises InvalidInput."""
+        """A client over these nodes, those reached over gRPC first. Raises InvalidInput.
+
+        With several nodes each gets half of the time limit for a query, so that the next one still has the other half.
+        """
+        check_seconds(call_timeout=call_timeout)
+        addresses, urls = dict.fromkeys(grpc_addresses), dict.fromkeys(rest_urls)
+        limit = call_timeout if len(addresses) + len(urls) == 1 else call_timeout / 2
         nodes: list[tuple[str, StructsdClient]] = []
-        for address in dict.fromkeys(grpc_addresses):
-            grpc_node = StructsdClient(address, None, expected_chain_id, call_timeout=call_timeout)
+        for address in addresses:
+            grpc_node = StructsdClient(address, None, expected_chain_id, call_timeout=limit)
             nodes.append((f"gRPC {grpc_node.shown}", grpc_node))
-        for url in dict.fromkeys(rest_urls):
-            rest_node = StructsdClient(
-                RestTransport(url, timeout=call_timeout), None, expected_chain_id, call_timeout=call_timeout
-            )
+        for url in urls:
+            rest_node = StructsdClient(RestTransport(url, timeout=limit), None, expected_chain_id, call_timeout=limit)
             nodes.append((f"REST {rest_node.shown}", rest_node))
         return cls(
             nodes,
@@ -281,7 +285,7 @@ class FailoverClient:
         ]
         for endpoint in others[: _LOOKUPS - 1]:
             try:
-                found = await self._asked(endpoint, ask, self._timeout)
+                found = await self._asked(endpoint, ask)
             except ChainError as error:
                 logger.debug("%s does not tell whether it has transaction %s: %s", endpoint.name, tx_hash, error)
             if found is not None:
@@ -296,9 +300,9 @@ class FailoverClient:
         uncertain: ChainError | None = None
         full: TxAnswer | None = None
         errors: list[ChainError] = []
-        for endpoint, limit in self._tries(self._timeout):
+        for endpoint in self._tries(self._timeout):
             try:
-                answer = await self._asked(endpoint, lambda one: one.client.broadcast(tx_bytes), limit)
+                answer = await self._asked(endpoint, lambda one: one.client.broadcast(tx_bytes))
             except NotServed as error:
                 errors.append(error)  # it never looked at the bytes
                 continue
@@ -330,11 +334,8 @@ class FailoverClient:
     def _healths(self) -> list[Health]:
         return [endpoint.health for endpoint in self._endpoints]
 
-    def _tries(self, limit: float) -> Iterator[tuple[_Endpoint, float | None]]:
-        """The endpoints to try, and the seconds for each: half of what is left, the last one all of it.
-
-        A single endpoint has its own limits only.
-        """
+    def _tries(self, limit: float) -> Iterator[_Endpoint]:
+        """The endpoints to try, until `limit` seconds are over."""
         if self._closed or self._chain_id is None:
             raise ChainUnavailable("there is no connection to any node of the chain; connect first")
         end = self._now() + limit
@@ -344,33 +345,29 @@ class FailoverClient:
                 "every node serves another chain: " + "; ".join(health.error for health in self._healths)
             )
         for nth, index in enumerate(indexes):
-            left = end - self._now()
-            if nth and left <= 0:
+            if nth and self._now() >= end:
                 return
-            share = None if len(self._endpoints) == 1 else left if nth == len(indexes) - 1 else left / 2
-            yield self._endpoints[index], share
+            yield self._endpoints[index]
 
     async def _first_answer(self, ask: Callable[[_Endpoint], Awaitable[_T]], *, limit: float | None = None) -> _T:
         """The first usable answer. What a node says about an object (gone, paused) or a key is one."""
         errors: list[ChainError] = []
-        for endpoint, seconds in self._tries(limit or self._timeout):
+        for endpoint in self._tries(limit or self._timeout):
             try:
-                return await self._asked(endpoint, ask, seconds)
+                return await self._asked(endpoint, ask)
             except (BadChainAnswer, ChainUnavailable) as error:
                 errors.append(error)
         raise _all_failed(errors)
 
-    async def _asked(self, endpoint: _Endpoint, ask: Callable[[_Endpoint], Awaitable[_T]], seconds: float | None) -> _T:
-        """One call to one endpoint, and what it says about its health."""
+    async def _asked(self, endpoint: _Endpoint, ask: Callable[[_Endpoint], Awaitable[_T]]) -> _T:
+        """One call to one endpoint, and what it says about its health.
+
+        Its limit is that of each query on the wire: a call that waits for its turn here says nothing about the node.
+        """
         try:
-            async with asyncio.timeout(seconds):
-                await self._check(endpoint)
-                answer = await ask(endpoint)
-        except TimeoutError as error:
-            late = ChainUnavailable(f"{endpoint.name} does not answer within {seconds or 0:.1f} s")
-            self._note_failure(endpoint, late)
-            raise late from error
-        except (Lagging, OtherChain, ChainUnavailable, BadChainAnswer) as error:
+            await self._check(endpoint)
+            answer = await ask(endpoint)
+        except (ChainUnavailable, BadChainAnswer) as error:
             self._note_failure(endpoint, error)
             raise
         if endpoint.health.failures:
@@ -436,7 +433,7 @@ class FailoverClient:
             self._note_answer(one, height, self._now() - begun)
 
         try:
-            await self._asked(endpoint, ask, self._timeout)
+            await self._asked(endpoint, ask)
         except ChainError as error:
             logger.debug("%s does not tell its height: %s", endpoint.name, error)
 

@@ -432,7 +432,8 @@ class Chain:
                 [],
                 [rpc_url] if rpc_url else [],
                 chain_id,
-                **{"probe_seconds": 600.0, **options},
+                # Each node gets half of it, so that a limit means the same by every way.
+                **{"probe_seconds": 600.0, **options, "call_timeout": 2 * options["call_timeout"]},
             )
         elif self.way == "rest":
             rest = RestTransport(self.rest_url, timeout=options["call_timeout"])

@@ -84,7 +84,7 @@ async def test_a_call_before_connecting_or_after_closing_is_unavailable(chain: A
 async def test_a_node_that_hangs_is_unavailable_after_the_time_limit(chain: Any) -> None:
     client = await chain.connected(call_timeout=0.1)
     chain.node.before["Struct"] = asyncio.Event().wait
-    with pytest.raises(ChainUnavailable, match=r"DEADLINE_EXCEEDED|does not answer within"):
+    with pytest.raises(ChainUnavailable, match="DEADLINE_EXCEEDED"):
         await client.read_work(Action.BUILD, "5-28")
 
 
@@ -133,7 +133,7 @@ async def test_the_latest_block_has_the_height_and_time_of_its_header(chain: Any
 async def test_a_block_of_another_chain_is_refused(chain: Any) -> None:
     client = await chain.connected()
     chain.node.chain_id = "devnet-2"
-    with pytest.raises(BadChainAnswer, match="'devnet-2'"):
+    with pytest.raises(ChainUnavailable if chain.way == "failover" else BadChainAnswer, match="'devnet-2'"):
         await client.latest_block()
 
 

@@ -217,6 +217,7 @@ CHANGES: list[tuple[str, Callable[[Stage], None], Action, str]] = [
 ]
 
 
+@pytest.mark.parametrize("client", ["grpc"], indirect=True)  # what blocks tell comes from the RPC by every way
 @pytest.mark.parametrize(("change", "action", "object_id"), [case[1:] for case in CHANGES], ids=[c[0] for c in CHANGES])
 async def test_a_change_that_concerns_a_work_touches_what_the_work_hangs_on(
     client: ChainClient, devnet: Devnet, change: Callable[[Stage], None], action: Action, object_id: str
