@@ -790,7 +790,7 @@ class Lane:
             proof = claims.get(claim_of(attempt.work))
             if proof is None:
                 continue
-            if self._takes(attempt) or (attempt.signer_row is None and not self._company.has_lane(attempt.address)):
+            if self._takes(attempt) or (attempt.address and not self._company.has_lane(attempt.address)):
                 ours.append(attempt)
             else:
                 proof.not_before = self._height + 1
@@ -1029,8 +1029,8 @@ class Lane:
 
     def _takes(self, attempt: Attempt) -> bool:
         """Whether this lane looks after a live row."""
-        if attempt.signer_row is not None:
-            return False
+        if not attempt.address:
+            return False  # a guild stack's: its outbox may hold a row even if the ledger does not know which
         return attempt.address == self.address or (self._takes_orphans and not self._company.has_lane(attempt.address))
 
     def _adopt(self, attempts: Sequence[Attempt]) -> None:

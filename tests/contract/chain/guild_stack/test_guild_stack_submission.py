@@ -11,8 +11,10 @@ import pytest
 
 from coordinator.chain.guild_stack.client import GuildStackClient
 from coordinator.chain.guild_stack.outbox import Outbox
+from coordinator.submission import keys
 from coordinator.submission.attempt import AttemptState
 from coordinator.submission.guild_stack import SILENT_SECONDS
+from coordinator.submission.lanes import Lanes
 from coordinator.submission.outcome import Broadcast, Included, Paused
 from hashfleet.action import Action
 from hashfleet.difficulty import first_age
@@ -342,6 +344,20 @@ async def test_after_a_crash_before_the_row_it_is_made_once(desk: Any, stack: An
         await desk.block()
     assert len(stack.rows()) == 1
     assert await states(desk) == [AttemptState.BROADCAST]
+
+
+async def test_a_lane_of_our_own_leaves_alone_what_the_outbox_may_hold(desk: Any, monkeypatch: Any) -> None:
+    async def fail(*_: object) -> None:
+        raise ChainUnavailable("the connection is lost")
+
+    async def hear(_: object) -> None: ...
+
+    monkeypatch.setattr(Outbox, "put", fail)
+    desk.submitter.submit(await desk.submission(Action.MINE, "5-14"))
+    await desk.block()
+    lanes = Lanes(desk.chain, desk.store, (keys.from_hex("11" * 32),), clock=lambda: 2.0, on_outcome=hear)
+    await lanes.recover()
+    assert await states(desk) == [AttemptState.PREPARED]
 
 
 @pytest.mark.parametrize("output", [None, ""], ids=["admitted", "silent"])
