@@ -421,7 +421,9 @@ class FailoverClient:
             await asyncio.sleep(self._probe_seconds)
             now = self._now()
             due = [e for e in self._endpoints if e.health.checked or e.health.not_before <= now]
-            await asyncio.gather(*(self._probe_one(endpoint) for endpoint in due))
+            for told in await asyncio.gather(*(self._probe_one(each) for each in due), return_exceptions=True):
+                if isinstance(told, Exception):  # a mistake of ours; the other nodes are looked at all the same
+                    logger.error("Looking at a node's height went wrong.", exc_info=told)
 
     async def _probe_one(self, endpoint: _Endpoint) -> None:
         async def ask(one: _Endpoint) -> None:
