@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import itertools
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -13,18 +14,23 @@ from coordinator.submission.decision import (
     MAX_FAILURES,
     MAX_PAUSE_BLOCKS,
     After,
+    Cargo,
     Fitness,
     Flight,
     Follow,
+    Volatility,
     after_failure,
     follow,
+    halves,
     judge,
     may_surface,
     next_sequence,
+    pack,
     pause_blocks,
     ripe_at,
     timeout_at,
     transaction_of,
+    volatility,
 )
 from coordinator.submission.verdict import Disposition
 from hashfleet.action import MAX_HEIGHT, Action, Work
@@ -171,3 +177,72 @@ def test_a_timeout_never_exceeds_what_a_transaction_can_hold() -> None:
 def test_every_state_of_a_signed_attempt_can_be_shown(state: AttemptState) -> None:
     shown = transaction_of(replace(attempt(state), height=1510, log="said"))
     assert (shown.hash, shown.ledger_id, shown.height, shown.message) == ("AB", 3, 1510, "said")
+
+
+# ---- several proofs in one transaction ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A proof to be packed, by what it hangs on."""
+
+    number: int
+    cargo: Cargo
+
+
+parcels = st.lists(
+    st.builds(
+        Cargo,
+        objects=st.frozensets(st.sampled_from("abcdefgh"), max_size=2),
+        clock=st.sampled_from(["", "", "x", "y"]),
+        group=st.sampled_from([0, 0, 0, 1]),
+        alone=st.sampled_from([False, False, False, True]),
+    ),
+    max_size=30,
+).map(lambda cargos: [Parcel(number, cargo) for number, cargo in enumerate(cargos)])
+
+
+@given(ready=parcels, slots=st.integers(0, 6), most=st.integers(1, 40))
+def test_what_is_packed_together_is_independent_and_within_the_limits(
+    ready: list[Parcel], slots: int, most: int
+) -> None:
+    packed = pack(ready, lambda one: one.cargo, slots, most)
+    assert len(packed) <= slots
+    assert all(1 <= len(together) <= most for together in packed)
+    numbers = [one.number for together in packed for one in together]
+    assert len(set(numbers)) == len(numbers)
+    for together in packed:
+        for one, other in itertools.combinations(together, 2):
+            assert one.cargo.goes_with(other.cargo)
+
+
+@given(ready=parcels, slots=st.integers(1, 6), most=st.integers(1, 40))
+def test_the_first_in_line_are_sent_and_stand_alone_while_there_is_room(
+    ready: list[Parcel], slots: int, most: int
+) -> None:
+    packed = pack(ready, lambda one: one.cargo, slots, most)
+    assert [together[0] for together in packed] == ready[:slots]
+    if len(ready) <= slots:
+        assert all(len(together) == 1 for together in packed)
+
+
+@pytest.mark.parametrize(
+    ("action", "clock", "expected"),
+    [
+        (Action.RAID, "", Volatility.RAID),
+        (Action.MINE, "2-9/MINE", Volatility.SHARED_CLOCK),
+        (Action.REFINE, "", Volatility.OWN_CLOCK),
+        (Action.BUILD, "", Volatility.BUILD),
+    ],
+)
+def test_what_others_void_soonest_goes_first(action: Action, clock: str, expected: Volatility) -> None:
+    object_id, target = ("9-1", "2-1") if action is Action.RAID else ("5-1", None)
+    assert volatility(Work(action, object_id, 100, 700, target_id=target), clock) is expected
+    assert list(Volatility) == sorted(Volatility)
+
+
+@given(st.lists(st.integers(), min_size=2, max_size=40))
+def test_halves_lose_nothing_and_get_smaller(proofs: list[int]) -> None:
+    first, second = halves(proofs)
+    assert [*first, *second] == proofs
+    assert 1 <= len(second) <= len(first) < len(proofs)

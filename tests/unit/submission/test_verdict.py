@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator.chain.client import TxAnswer
-from coordinator.submission.verdict import UNKNOWN, Disposition, disposition, expected_sequence
+from coordinator.submission.verdict import UNKNOWN, Disposition, concerns_whole, disposition, expected_sequence
 
 TABLE = {
     Disposition.REMINE: [("structs", 1002), ("structs", 1800), ("sdk", 30)],
@@ -73,3 +73,13 @@ def test_the_log_never_changes_the_disposition(log: str) -> None:
 )
 def test_the_expected_sequence_is_read_from_the_log_or_left_to_a_query(log: str, expected: int | None) -> None:
     assert expected_sequence(log) == expected
+
+
+@pytest.mark.parametrize(("codespace", "code"), [("sdk", 32), ("sdk", 20), ("structs-ante", 2041)])
+def test_an_answer_about_account_or_mempool_says_nothing_about_any_proof(codespace: str, code: int) -> None:
+    assert concerns_whole(answer(codespace, code))
+
+
+@pytest.mark.parametrize(("codespace", "code"), [("structs", 1800), ("structs-ante", 2031), ("undefined", 1)])
+def test_an_answer_about_one_proof_does_not_concern_the_whole_transaction(codespace: str, code: int) -> None:
+    assert not concerns_whole(answer(codespace, code))

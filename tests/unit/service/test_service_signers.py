@@ -1,0 +1,42 @@
+"""Who signs, as the service sees it: no key at all, and how each key fares."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from coordinator.core.job import JobState
+from coordinator.service import Service
+from coordinator.store.sql import open_store
+from hashfleet.action import Action
+from hashfleet.job_request import JobRequest
+
+from .conftest import KEY, WORKS, Coordinator, OneNodeChain
+
+
+async def test_a_coordinator_without_keys_lets_jobs_wait_and_says_why(tmp_path: Path) -> None:
+    store = await open_store(tmp_path / "jobs.db")
+    service = Service(OneNodeChain(), store, ())
+    running = asyncio.create_task(service.run())
+    view, _ = await service.submit(JobRequest(Action.BUILD, "5-1", "1-7"))
+    async with asyncio.timeout(10):
+        async for seen in service.watch(view.job.job_id):
+            if seen.job.error is not None:
+                break
+    assert seen.job.state is JobState.QUEUED
+    assert "no key may sign" in (seen.job.error or "")
+    assert (await service.fleet()).signers == ()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await store.close()
+
+
+async def test_a_job_keeps_which_key_was_chosen_for_it(coordinator: Coordinator) -> None:
+    view, _ = await coordinator.service.submit(JobRequest(Action.BUILD, "5-1", "1-7"))
+    async with asyncio.timeout(10):
+        async for seen in coordinator.service.watch(view.job.job_id):
+            if seen.job.work is not None:
+                break
+    assert (seen.job.work, seen.job.signer) == (WORKS["5-1"], KEY.address)
+    (signer,) = (await coordinator.service.fleet()).signers
+    assert (signer.address, signer.player_id) == (KEY.address, "1-7")
