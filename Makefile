@@ -23,7 +23,7 @@ LOCK := env -u PIP_FIND_LINKS -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL -u UV_FIND
 	$(BIN)/uv --no-config pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --group build
 
-.PHONY: help demo test lint bench start-decision proto proto-baseline lock clean
+.PHONY: help demo test lint chaos bench start-decision proto proto-baseline lock clean
 
 help: ## List the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -34,6 +34,9 @@ demo: $(RUNTIME) ## Chain, coordinator and worker on this machine: one proof, mi
 test: $(DEV) ## Every test
 	@tools/test_prerequisites.sh $(BIN)/python $(PREREQUISITES)
 	@HASHFLEET_PREREQUISITES=$(PREREQUISITES) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+chaos: $(DEV) ## Every fault at every step of a submission, 200 seeds each: an hour or more; PYTEST_ARGS="-k silent-drop" for some
+	@nice $(BIN)/python -m pytest tests/chaos/test_faults.py --chaos-seeds 200 $(PYTEST_ARGS)
 
 lint: $(DEV) ## Style, types, import directions, protos; needs no network once installed
 	$(BIN)/ruff check .

@@ -139,6 +139,13 @@ def postgres_server() -> Iterator[PostgresServer]:
     server.stop()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the fault suite is to be."""
+    parser.addoption(
+        "--chaos-seeds", type=int, default=2, metavar="N", help="runs of each fault at each step of a submission (2)"
+    )
+
+
 def pytest_report_header() -> list[str]:
     """Say at the top of every run whether the GPU kernels are tested, and on what."""
     platforms = ", ".join(opencl_cpu_platforms())

@@ -70,9 +70,13 @@ class Fault:
     order: Order
     #: Name under which the devnet counts that it took place; empty if ordering it is all there is to it.
     counted: str = ""
-    ways: tuple[Way, ...] = tuple(Way)
+    ways: tuple[Way, ...] = (Way.GRPC, Way.GRPC, Way.REST, Way.FAILOVER)
     #: Blocks after which it is taken back, at least and at most.
     lasts: tuple[int, int] = (1, 12)
+    #: Ordering it takes a while.
+    takes_a_while: bool = False
+    #: A coordinator that starts meanwhile ends at once, as it should.
+    tells_other_chain: bool = False
 
 
 def _drop(moment: Moment, door: Door) -> Order:
@@ -226,20 +230,20 @@ FAULTS: dict[str, Fault] = {
     "drop-broadcast-before": Fault(_drop_broadcasts(Moment.BEFORE), "drop"),
     "drop-broadcast-after": Fault(_drop_broadcasts(Moment.AFTER), "drop"),
     "late-inclusion": Fault(_late, "hold_back"),
-    "mempool-full": Fault(_mempool_full, "refuse"),
+    "mempool-full": Fault(_mempool_full, "fill_mempool"),
     "silent-drop": Fault(_lost, "lose"),
     "sequence-used": Fault(_sequence_used),
     "stale-node": Fault(_stale),
     "blocks-out-of-order": Fault(_shuffled, "shuffle_blocks"),
     "blocks-repeated": Fault(_repeated, "repeat_blocks"),
     "blocks-skipped": Fault(_skipped, "skip_blocks"),
-    "other-chain": Fault(_other_chain_at_once),
-    "other-chain-after-reconnect": Fault(_other_chain),
+    "other-chain": Fault(_other_chain_at_once, tells_other_chain=True),
+    "other-chain-after-reconnect": Fault(_other_chain, takes_a_while=True, tells_other_chain=True),
     "slow-answers": Fault(_slow, "slow_down"),
     "slow-broadcast": Fault(_slow_broadcast, "slow_down"),
     "index-lag": Fault(_index_lags),
     "gossip-to-no-one": Fault(_isolated, "isolate", lasts=(1, 30)),
-    "node-restart": Fault(_restarted),
+    "node-restart": Fault(_restarted, takes_a_while=True),
     "anchor-moved": Fault(_anchor_moved),
     "object-gone": Fault(_gone),
     "permission-withdrawn": Fault(_right_lost),

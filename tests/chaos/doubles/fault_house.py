@@ -1,4 +1,4 @@
-"""One coordinator on one devnet, in one process and over real sockets, with blocks made when nothing else is to be done.
+"""One coordinator on one devnet, in one process and over real sockets, with a block whenever all else is done.
 
 The service, its lanes, the core, the SQLite store and the chain client are the real ones; a worker of one device hashes
 in line. What stands between them here only watches: it counts what is under way, so that a block comes when all is
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import random
 import shutil
@@ -17,8 +18,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpcore2
 from fault_catalogue import Step, Way
 
+from coordinator import service
+from coordinator.chain import block_feed, endpoint_choice, node_facts, rights, structsd
 from coordinator.chain.client import Account, Block, ChainClient, TxAnswer
 from coordinator.chain.failover import FailoverClient
 from coordinator.chain.rest_transport import RestTransport
@@ -46,13 +50,28 @@ from hashfleet.engine import DeviceInfo, EngineKind
 
 BLOCK_SECONDS = 6.0
 #: Real seconds: of one call to the node; between polls; after which a silent subscription is checked.
-CALL_SECONDS, POLL_SECONDS, SILENCE_SECONDS, PROBE_SECONDS = 0.25, 0.01, 0.05, 0.05
+CALL_SECONDS, POLL_SECONDS, SILENCE_SECONDS, PROBE_SECONDS = 0.25, 0.02, 0.1, 0.2
 #: Turns of the event loop in which nothing happened, after which nothing more will before the next block.
 QUIET_TURNS = 4
 #: Real seconds after which a block is made although something is under way, and that a block is waited for to be seen.
 PATIENCE_SECONDS, SIGHT_SECONDS = 0.06, 0.03
 #: Hashes a second that the device says it makes.
 RATE = 2000.0
+
+# Blocks come some hundred times as fast as on a chain that people use, and so must the pauses between two tries pass.
+for module, pauses in {
+    endpoint_choice: {"FIRST_PAUSE": 0.005, "LONGEST_PAUSE": 0.1, "REFUSED_PAUSE": 0.1},
+    block_feed: {"_FIRST_PAUSE": 0.01, "_LONGEST_PAUSE": 0.1, "_RESULTS_PAUSE": 0.1},
+    structsd: {"_READ_AGAIN_SECONDS": 0.003},
+    node_facts: {"FACTS_SECONDS": 0.1},
+    rights: {"RIGHT_SECONDS": 0.1, "OWNER_SECONDS": 0.02},
+    service: {"_FIRST_PAUSE": 0.005, "_LAST_PAUSE": 0.05},
+}.items():
+    for name, seconds in pauses.items():
+        assert isinstance(getattr(module, name), float)
+        setattr(module, name, seconds)
+# Each HTTP client loads all root certificates anew, for 30 ms, though nothing here is encrypted.
+httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
 
 #: Called at each step (with the step's name), and before and after all that a crash could fall between (None).
 Reached = Callable[[Step | None], Awaitable[None]]
@@ -219,7 +238,13 @@ class House:
     """The devnet, the database, and the coordinator that lives now."""
 
     def __init__(
-        self, devnet: Devnet, store: SqlStore, keys: tuple[SigningKey, ...], way: Way, settings: Settings, reached: Reached,
+        self,
+        devnet: Devnet,
+        store: SqlStore,
+        keys: tuple[SigningKey, ...],
+        way: Way,
+        settings: Settings,
+        reached: Reached,
         salt: Callable[[], int],
     ) -> None:
         self.devnet, self.store, self._salt = devnet, store, salt
@@ -260,13 +285,15 @@ class House:
         for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
             if isinstance(ended, BaseException) and not isinstance(ended, asyncio.CancelledError):
                 self.failures.append(ended)
+        self._tasks.clear()
         await self._client.close()
 
-    def check_alive(self) -> None:
-        """Raise what the coordinator ended of."""
+    def ended_of(self) -> BaseException | None:
+        """What the coordinator ended of, if it did."""
         for task in self._tasks:
             if task.done():
-                raise RuntimeError("the coordinator ended by itself") from task.exception()
+                return task.exception() or RuntimeError("the coordinator returned")
+        return None
 
     async def settle(self) -> None:
         """Return when nothing more is to be done before the next block, or patience is over."""
@@ -314,20 +341,28 @@ class House:
                 )
 
 
-@contextlib.asynccontextmanager
-async def opened_store(folder: Path, template: Path, number: int) -> AsyncIterator[SqlStore]:
-    """A new database for one run; the template saves its migrations."""
-    path = folder / f"{number}.db"
+def new_database(folder: Path) -> Path:
+    """An empty database, the only one in its folder; it is made by copying, which saves the migrations."""
+    template = folder / "template"
     if not template.exists():
-        await (await open_store(template)).close()
-    shutil.copy(template, path)
+        template.mkdir()
+        asyncio.run(_make(template / "hashfleet.db"))
+    shutil.rmtree(folder / "run", ignore_errors=True)
+    return Path(shutil.copytree(template, folder / "run")) / "hashfleet.db"
+
+
+async def _make(path: Path) -> None:
+    await (await open_store(path)).close()
+
+
+@contextlib.asynccontextmanager
+async def opened_store(path: Path) -> AsyncIterator[SqlStore]:
+    """The store on this database."""
     store = await open_store(path)
     try:
         yield store
     finally:
         await store.close()
-        for file in folder.glob(f"{number}.db*"):
-            file.unlink()
 
 
 def keys_of(rng: random.Random) -> tuple[SigningKey, ...]:

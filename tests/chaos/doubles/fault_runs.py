@@ -4,11 +4,11 @@
 more (``fault_runs.py FAULT STEP SEED``) it prints what was logged, too: so a failing seed is run alone. Without
 arguments it reads such lines from its input, for whoever wants many of them.
 
-A history: two to five works are ripe or nearly so, jobs are asked for them, and the fault is ordered when the submission
-reaches the step for the first or the second time. In every other seed the coordinator is killed besides, before or after
-some write or broadcast, and started again on its database. Once all jobs have ended the fault is over, and a work that
-nobody asked for before has to be completed. Then the devnet's record of every transaction that it was ever offered is
-compared with the ledger.
+A history: two to five works are ripe or nearly so, jobs are asked for them, and the fault is ordered when the
+submission reaches the step for the first or the second time. In every other seed the coordinator is killed besides,
+before or after some write or broadcast, and started again on its database. Once all jobs have ended the fault is over,
+and a work that nobody asked for before has to be completed. Then the devnet's record of every transaction that it was
+ever offered is compared with the ledger.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fault_catalogue import FAULTS, Fault, Scene, Step, Way
-from fault_house import House, keys_of, opened_store
+from fault_house import House, keys_of, new_database, opened_store
 
 from coordinator.core.job import Job, JobState
 from coordinator.store.protocol import JobFilter
@@ -45,6 +45,7 @@ from devnet.staging import Condition, Stage
 from devnet.transactions import Transaction, decode, tx_hash
 from hashfleet.action import Action
 from hashfleet.difficulty import first_age
+from hashfleet.errors import BadChainAnswer
 from hashfleet.job_request import JobRequest, StartMode
 
 START = 100_000
@@ -101,39 +102,37 @@ class Run:
         self.version = self.random.choice(sorted(VERSIONS))
         self.way: Way = self.random.choice(self.fault.ways)
         self._keys = keys_of(self.random)
-        self._settings = Settings(
-            batch=self.random.choice((1, 1, 4)), sends_per_block=self.random.choice((5, 5, 2))
-        )
+        self._settings = Settings(batch=self.random.choice((1, 1, 4)), sends_per_block=self.random.choice((5, 5, 2)))
         self._occasion = self.random.randint(1, 2)
         #: How many chances to crash pass before it does; never if None.
         self._crash_in = self.random.randint(1, 40) if seed % 2 else None
         self._crash_now = asyncio.Event()
         self._take_back: Callable[[], None] | None = None
         self._over_at: int | None = None
-        self._ordering = False
+        self._ordering: asyncio.Future[None] | None = None
         self.offers: list[Offer] = []
 
     def _salt(self) -> int:
         return self.random.randrange(10**7)
 
-    async def play(self, folder: Path) -> Told:
+    async def play(self, database: Path) -> Told:
         """Play it, and tell what was wrong."""
         began = time.perf_counter()
         try:
             async with asyncio.timeout(60):
-                await self._play(folder)
+                await self._play(database)
         except Exception:  # noqa: BLE001 - whatever breaks a run is told with its seed
             self.told.wrong.append(traceback.format_exc())
         self.told.seconds = time.perf_counter() - began
         return self.told
 
-    async def _play(self, folder: Path) -> None:
+    async def _play(self, database: Path) -> None:
         devnet = Devnet(scenario_name="empty", start_height=START, version=self.version, seed=self.told.seed)
         self._watch(devnet)
         works = self._pose(devnet)
         addresses = tuple(key.address for key in self._keys)
         self.scene = Scene(devnet, self.random, works, addresses, set(), set())
-        async with devnet, opened_store(folder, folder / "template.db", self.told.seed) as store:
+        async with devnet, opened_store(database) as store:
             self.house = house = House(devnet, store, self._keys, self.way, self._settings, self._reached, self._salt)
             devnet.chain._clock = house.clock
             await house.move_in()
@@ -269,14 +268,15 @@ class Run:
             if self._crash_now.is_set():
                 await self._restart()
                 continue
-            self.house.check_alive()
+            if (ended := self.house.ended_of()) is not None:
+                await self._start_anew(ended)
             if await reached():
                 return
             if self.house.devnet.chain.pending():
                 await self._reached(Step.BEFORE_INCLUSION)
             await self.house.block()
-            while self._ordering:  # what takes a while to order was ordered as the block was committed
-                await asyncio.sleep(0)
+            if self._ordering is not None:
+                await self._ordering
             if self._over_at is not None and self.house.devnet.height >= self._over_at:
                 self._lift()
         raise AssertionError(f"{trouble}: {await self._standing()}")
@@ -292,12 +292,25 @@ class Run:
         jobs = await self.house.store.list_jobs(JobFilter(), 100, None)
         live = await self.house.store.live_attempts()
         return [
-            *(f"{job.request.object_id} {job.state.value} from {job.start_height}: {job.error}; {job.work}; {job.best}" for job in jobs if not job.state.final),
+            *(
+                f"{job.request.object_id} {job.state.value} from {job.start_height}: {job.error}; {job.work}"
+                for job in jobs
+                if not job.state.final
+            ),
             *(f"row {row.ledger_id} {row.state.value} until {row.timeout_height}" for row in live),
             f"height {self.house.devnet.height}, version {self.version}, way {self.way.value}",
         ]
 
+    async def _start_anew(self, ended: BaseException) -> None:
+        """A coordinator that finds another chain when it starts says so and ends; it is started again."""
+        if not (self.told.ordered and self.fault.tells_other_chain) or not _is_of(ended, BadChainAnswer):
+            raise RuntimeError("the coordinator ended by itself") from ended
+        await self._restart()
+        self.house.failures.clear()
+
     async def _restart(self) -> None:
+        if self._ordering is not None:
+            await self._ordering
         self._crash_now.clear()
         await self.house.crash()
         await self.house.move_in()
@@ -307,7 +320,9 @@ class Run:
         if step is None:
             self._pass_crash()
         elif self._is_time(step):
-            await self._order()
+            # Who ordered it may be killed before it is done.
+            self._ordering = asyncio.ensure_future(self._order())
+            await asyncio.shield(self._ordering)
 
     def _pass_crash(self) -> None:
         if self._crash_in is None or self._crash_now.is_set():
@@ -333,19 +348,19 @@ class Run:
         if not with_transactions or not self._is_time(Step.BEFORE_SIGHT):
             return
         ordering = self._order()
-        try:
-            # Most are ordered without waiting for anything, and then they are ordered before anybody is told.
+        if self.fault.takes_a_while:
+            self._ordering = asyncio.ensure_future(ordering)
+            return
+        try:  # before anybody is told
             ordering.send(None)
         except StopIteration:
             return
-        raise AssertionError("a fault that takes a while to order cannot begin between a block and its news")
+        raise AssertionError(f"{self.told.fault} takes a while to order; its row should say so")
 
     async def _order(self) -> None:
-        self._ordering = True
         logging.getLogger(__name__).info("Ordering %s at height %d.", self.told.fault, self.scene.devnet.height)
         self._take_back = await self.fault.order(self.scene)
         self._over_at = self.scene.devnet.height + self.random.randint(*self.fault.lasts)
-        self._ordering = False
 
     def _lift(self) -> None:
         """The fault is over."""
@@ -456,6 +471,12 @@ class Run:
                 yield f"block {delivered[tx_hash_].height} holds {tx_hash_}, which is in no row"
 
 
+def _is_of(error: BaseException, kind: type[Exception]) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(_is_of(each, kind) for each in error.exceptions)
+    return isinstance(error, kind)
+
+
 class _Noted(logging.Handler):
     """Keeps tracebacks: a run that logs one is wrong, whatever else comes of it."""
 
@@ -464,7 +485,8 @@ class _Noted(logging.Handler):
         self.tracebacks: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info:
+        # gRPC's server logs one when a client does not wait for the answer.
+        if record.exc_info and not record.name.startswith("grpc"):
             self.tracebacks.append(self.format(record))
 
 
@@ -474,7 +496,7 @@ def play(fault: str, step: str, seed: int, folder: Path) -> Told:
     noted = _Noted()
     logging.getLogger().addHandler(noted)  # as the first handler it also keeps warnings off the terminal
     try:
-        told = asyncio.run(Run(fault, Step(step), seed).play(folder))
+        told = asyncio.run(Run(fault, Step(step), seed).play(new_database(folder)))
     finally:
         logging.getLogger().removeHandler(noted)
     return replace(told, wrong=told.wrong + noted.tracebacks)
