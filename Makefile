@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
-# Where an OpenCL CPU platform or a C++ compiler is missing: `require` installs it or fails, `skip` tests without.
+# Where an OpenCL CPU platform, a C++ compiler or a PostgreSQL server is missing: `require` installs it or fails, `skip` tests without.
 PREREQUISITES ?= require
 LOCK_ARGS ?=
 
