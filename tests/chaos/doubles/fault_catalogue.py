@@ -77,6 +77,8 @@ class Fault:
     takes_a_while: bool = False
     #: A coordinator that starts meanwhile ends at once, as it should.
     tells_other_chain: bool = False
+    #: No key may sign for some works meanwhile.
+    takes_rights: bool = False
 
 
 def _drop(moment: Moment, door: Door) -> Order:
@@ -246,6 +248,6 @@ FAULTS: dict[str, Fault] = {
     "node-restart": Fault(_restarted, takes_a_while=True),
     "anchor-moved": Fault(_anchor_moved),
     "object-gone": Fault(_gone),
-    "permission-withdrawn": Fault(_right_lost),
-    "grants-withdrawn": Fault(_grants_lost),
+    "permission-withdrawn": Fault(_right_lost, takes_rights=True),
+    "grants-withdrawn": Fault(_grants_lost, takes_rights=True),
 }

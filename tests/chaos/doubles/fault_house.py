@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import hashlib
 import random
 import shutil
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,36 +19,24 @@ from typing import Any
 import httpcore2
 from fault_catalogue import Step, Way
 
+from bench.inline_worker import InlineWorker
 from coordinator import service
 from coordinator.chain import block_feed, endpoint_choice, node_facts, rights, structsd
 from coordinator.chain.client import Account, Block, ChainClient, TxAnswer
 from coordinator.chain.failover import FailoverClient
 from coordinator.chain.rest_transport import RestTransport
 from coordinator.chain.structsd import StructsdClient
-from coordinator.core.commands import CancelLease, GrantLease, RetargetLease
-from coordinator.core.events import (
-    Event,
-    HitReported,
-    LeaseEnd,
-    LeaseEnded,
-    LeaseProgressed,
-    Ticked,
-    WorkerHeard,
-    WorkerJoined,
-)
-from coordinator.core.lease import Lease
+from coordinator.core.events import Ticked, WorkerHeard
 from coordinator.core.machine import Machine
-from coordinator.core.roster import DeviceOffer
 from coordinator.service import Service
 from coordinator.store.sql import SqlStore, open_store
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import Settings
 from devnet.node import Devnet
-from hashfleet.engine import DeviceInfo, EngineKind
 
 BLOCK_SECONDS = 6.0
 #: Real seconds: of one call to the node; between polls; after which a silent subscription is checked.
-CALL_SECONDS, POLL_SECONDS, SILENCE_SECONDS, PROBE_SECONDS = 0.25, 0.02, 0.1, 0.2
+CALL_SECONDS, POLL_SECONDS, SILENCE_SECONDS, PROBE_SECONDS = 0.25, 0.02, 0.1, 0.05
 #: Turns of the event loop in which nothing happened, after which nothing more will before the next block.
 QUIET_TURNS = 4
 #: Real seconds after which a block is made although something is under way, and that a block is waited for to be seen.
@@ -60,7 +46,7 @@ RATE = 2000.0
 
 # Blocks come some hundred times as fast as on a chain that people use, and so must the pauses between two tries pass.
 for module, pauses in {
-    endpoint_choice: {"FIRST_PAUSE": 0.005, "LONGEST_PAUSE": 0.1, "REFUSED_PAUSE": 0.1},
+    endpoint_choice: {"FIRST_PAUSE": 0.005, "LONGEST_PAUSE": 0.03, "REFUSED_PAUSE": 0.03},
     block_feed: {"_FIRST_PAUSE": 0.01, "_LONGEST_PAUSE": 0.1, "_RESULTS_PAUSE": 0.1},
     structsd: {"_READ_AGAIN_SECONDS": 0.003},
     node_facts: {"FACTS_SECONDS": 0.1},
@@ -166,74 +152,6 @@ class WatchedStore:
         return write
 
 
-class InlineWorker:
-    """A device that hashes by hashlib where it stands, lease by lease."""
-
-    def __init__(self, service: Service, clock: Callable[[], float]) -> None:
-        self._service, self._clock = service, clock
-        self._session = service.open_session("w_1")
-        self._leases: deque[Lease] = deque()
-        self._zeros: dict[str, int] = {}
-        self.busy = False
-
-    async def run(self) -> None:
-        device = DeviceOffer(DeviceInfo("cpu", "in line", EngineKind.CPU, ""), RATE)
-        await self._service.apply(WorkerJoined(self._clock(), "w_1", "w_1", "test", (device,)))
-        while True:
-            if not self._leases:
-                self.busy = False
-                self._hear(await self._session.outgoing.get())
-                self.busy = True
-            self._hear_all()
-            if self._leases:
-                await self._work(self._leases.popleft())
-
-    @property
-    def idle(self) -> bool:
-        return not self.busy and self._session.outgoing.empty()
-
-    async def _work(self, lease: Lease) -> None:
-        done = 0
-        for counter in range(lease.range.start, lease.range.start + lease.range.count):
-            if done % 2000 == 1999:
-                await asyncio.sleep(0)
-                self._hear_all()
-            zeros = self._zeros.get(lease.lease_id)
-            if zeros is None:
-                end = LeaseEnd.CANCELLED
-                break
-            digest = hashlib.sha256(lease.space.message(counter)).hexdigest()
-            done += 1
-            if digest.startswith("0" * zeros):
-                nonce = lease.space.nonce(counter)
-                await self._apply(HitReported(self._clock(), "w_1", lease.lease_id, lease.job_id, nonce))
-                self._hear_all()
-                if lease.ends_with_hit:
-                    end = LeaseEnd.CANCELLED
-                    break
-        else:
-            end = LeaseEnd.EXHAUSTED
-            await self._apply(LeaseProgressed(self._clock(), "w_1", lease.lease_id, done, RATE))
-        self._zeros.pop(lease.lease_id, None)
-        await self._apply(LeaseEnded(self._clock(), "w_1", lease.lease_id, done, end))
-
-    async def _apply(self, event: Event) -> None:
-        await self._service.apply(event)
-
-    def _hear_all(self) -> None:
-        while not self._session.outgoing.empty():
-            self._hear(self._session.outgoing.get_nowait())
-
-    def _hear(self, command: object) -> None:
-        if isinstance(command, GrantLease):
-            self._leases.append(command.lease)
-            self._zeros[command.lease.lease_id] = command.lease.zeros
-        elif isinstance(command, CancelLease):
-            self._zeros.pop(command.lease_id, None)
-        elif isinstance(command, RetargetLease) and command.lease_id in self._zeros:
-            self._zeros[command.lease_id] = command.zeros
-
-
 class House:
     """The devnet, the database, and the coordinator that lives now."""
 
@@ -274,7 +192,7 @@ class House:
             clock=self.clock,
         )
         self.service._machine = Machine(salt=self._salt())  # else a seed would not find the same nonces again
-        self._worker = InlineWorker(self.service, self.clock)
+        self._worker = InlineWorker(self.service, self.clock, RATE)
         self._tasks = [asyncio.create_task(self.service.run()), asyncio.create_task(self._worker.run())]
 
     async def crash(self) -> None:

@@ -36,7 +36,8 @@ from coordinator.store.protocol import JobFilter
 from coordinator.submission.attempt import Attempt, AttemptState
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import Settings
-from devnet.block import TxResult
+from coordinator.submission.outcome import Claim, claim_of
+from devnet.block import IncludedTx, TxResult
 from devnet.chain import MempoolRefusal
 from devnet.messages import Completion
 from devnet.node import Devnet
@@ -69,8 +70,6 @@ class Offer:
     height: int
     sequence: int
     admitted: bool
-    #: (object, action, anchor as committed then) of each of its messages.
-    claims: tuple[tuple[str, Action, int], ...]
 
 
 @dataclass
@@ -156,7 +155,7 @@ class Run:
             )
             self.told.wrong += [
                 *self._wrong_with_jobs(jobs),
-                *self._wrong_with_transactions(),
+                *self._wrong_with_transactions(attempts),
                 *self._wrong_with_ledger(jobs, attempts),
             ]
 
@@ -211,13 +210,8 @@ class Run:
 
         def noted(raw: bytes) -> tuple[str, TxResult]:
             tx = decode(raw, chain.state.rules)
-            claims = tuple(
-                (message.object_id, message.action, self._anchor_of(devnet, message))
-                for message in tx.messages
-                if isinstance(message, Completion)
-            )
             sequence = chain.state.accounts[tx.creators[0]].sequence
-            offer = Offer(tx_hash(raw), tx, chain.height, sequence, False, claims)
+            offer = Offer(tx_hash(raw), tx, chain.height, sequence, admitted=False)
             self.offers.append(offer)
             try:
                 answer = broadcast(raw)
@@ -229,21 +223,6 @@ class Run:
 
         chain.broadcast = noted  # type: ignore[method-assign]
         chain._listeners.insert(0, lambda block: self._committed(bool(block.txs)))
-
-    @staticmethod
-    def _anchor_of(devnet: Devnet, message: Completion) -> int:
-        """By the nonce alone nobody could tell which anchor a proof is for; by the chain's clock, one can."""
-        state = devnet.chain.state
-        if message.action is Action.RAID:
-            fleet = state.fleets[message.object_id]
-            return state.planets[fleet.location_id].block_start_raid
-        struct = state.structs[message.object_id]
-        if message.action is Action.BUILD:
-            return struct.block_start_build
-        home = state.planets[struct.location_id]
-        if message.action is Action.MINE:
-            return home.block_start_ore_mine if state.rules.planet_clocks else struct.block_start_ore_mine
-        return home.block_start_ore_refine if state.rules.planet_clocks else struct.block_start_ore_refine
 
     # ---- its course ----------------------------------------------------------------------------------------------
 
@@ -388,6 +367,8 @@ class Run:
                     yield f"{object_id} is completed by {job.transaction}, but the chain executed {by}"
             elif by:
                 yield f"{object_id} is {job.state.value} ({job.error}), but {by[0].hash} completed it"
+            elif self.fault.takes_rights and job.signer is None and _names_right(job.error):
+                continue  # it was killed before it had read the work, and afterwards no key might sign for it
             elif object_id not in self.scene.gone or job.state is not JobState.FAILED:
                 yield f"{object_id} is {job.state.value}: {job.error}"
             elif not job.error or not any(word in job.error for word in ("destroyed", "offline", "not set", "1250")):
@@ -404,46 +385,24 @@ class Run:
                     executed.setdefault(message.object_id, []).append(tx)
         return executed
 
-    def _wrong_with_transactions(self) -> Iterator[str]:
-        """No proof executed twice, and nothing offered for an anchor while something else may land for it."""
+    def _wrong_with_transactions(self, attempts: list[Attempt]) -> Iterator[str]:
+        """Nothing executed twice, and nothing offered for an anchor while something else may land for it."""
         for object_id, by in self._executed().items():
             if len(by) > 1:
                 yield f"{object_id} was completed {len(by)} times, by {[tx.hash for tx in by]}"
+        claims: dict[Claim, set[str | None]] = {}
+        for row in attempts:
+            claims.setdefault(claim_of(row.work), set()).add(row.tx_hash)
         delivered = {each.hash: each for each in self.scene.devnet.transactions()}
-        proofs: dict[tuple[str, str], list[Offer]] = {}
-        for offer in self.offers:
-            for message in offer.tx.messages:
-                assert isinstance(message, Completion)
-                proofs.setdefault((message.object_id, message.nonce), []).append(offer)
-        for (object_id, nonce), offers in proofs.items():
+        for claim, hashes in claims.items():
+            offers = [offer for offer in self.offers if offer.hash in hashes]
             for place, later in enumerate(offers):
                 for earlier in offers[:place]:
-                    if earlier.hash == later.hash or not earlier.admitted:
-                        continue
-                    landed = delivered.get(earlier.hash)
-                    ended = landed is not None and landed.height <= later.height and landed.result.code != 0
-                    timed_out = later.height >= earlier.tx.timeout_height
-                    overtaken = later.tx.creators == earlier.tx.creators and (
-                        later.sequence > earlier.tx.signers[0].sequence
-                    )
-                    if not (ended or timed_out or overtaken):
+                    if earlier.admitted and earlier.hash != later.hash and not _is_over(earlier, later, delivered):
                         yield (
-                            f"at height {later.height} {later.hash[:8]} was offered with nonce {nonce} of {object_id}, "
+                            f"at height {later.height} {later.hash[:8]} was offered for {claim}, "
                             f"while {earlier.hash[:8]} (until {earlier.tx.timeout_height}) might land"
                         )
-        yield from self._wrong_with_claims(delivered)
-
-    def _wrong_with_claims(self, delivered: dict[str, Any]) -> Iterator[str]:
-        """Also of two proofs for one anchor the second waits until the first cannot land."""
-        claims: dict[tuple[str, Action, int], list[Offer]] = {}
-        for offer in self.offers:
-            for claim in offer.claims:
-                claims.setdefault(claim, []).append(offer)
-        for claim, offers in claims.items():
-            hashes = list(dict.fromkeys(offer.hash for offer in offers if offer.admitted))
-            landed = [each for each in hashes if each in delivered and delivered[each].result.code == 0]
-            if len(landed) > 1:
-                yield f"two transactions for {claim} are in blocks: {landed}"
 
     def _wrong_with_ledger(self, jobs: list[Job], attempts: list[Attempt]) -> Iterator[str]:
         """The ledger says what the chain says."""
@@ -459,16 +418,30 @@ class Run:
                 yield f"transaction {offer.hash} was offered and is in no row"
         for tx_hash_, same in rows.items():
             landed = delivered.get(tx_hash_)
-            for row in same:
-                told = (row.state, row.height, row.code)
-                if landed is not None and landed.result.code == 0:
-                    if told != (AttemptState.INCLUDED, landed.height, 0):
-                        yield f"row {row.ledger_id} is {told}, but block {landed.height} holds its transaction"
-                elif row.state is AttemptState.INCLUDED:
-                    yield f"row {row.ledger_id} is included, but no block holds its transaction"
+            # Signed again at one height with one sequence (after a refusal and a crash) the bytes are the same.
+            told = {(row.state, row.height, row.code) for row in same}
+            if landed is not None and landed.result.code == 0:
+                if (AttemptState.INCLUDED, landed.height, 0) not in told:
+                    yield f"row {same[0].ledger_id} is {told}, but block {landed.height} holds its transaction"
+            elif any(row.state is AttemptState.INCLUDED for row in same):
+                yield f"row {same[0].ledger_id} is included, but no block holds its transaction"
         for tx_hash_ in delivered:
             if tx_hash_ not in rows:
                 yield f"block {delivered[tx_hash_].height} holds {tx_hash_}, which is in no row"
+
+
+def _is_over(earlier: Offer, later: Offer, delivered: dict[str, IncludedTx]) -> bool:
+    """Whether the earlier transaction could not land any more when the later one was offered."""
+    landed = delivered.get(earlier.hash)
+    if landed is not None and landed.height <= later.height and landed.result.code != 0:
+        return True
+    if later.height >= earlier.tx.timeout_height:
+        return True
+    return earlier.tx.creators == later.tx.creators and later.sequence > earlier.tx.signers[0].sequence
+
+
+def _names_right(error: str | None) -> bool:
+    return error is not None and " lacks PermHash" in error
 
 
 def _is_of(error: BaseException, kind: type[Exception]) -> bool:
