@@ -244,7 +244,44 @@ class CoreReport(_Model):
     idle: IdleFigure
 
 
-Report: TypeAlias = KernelsReport | FleetReport | JobsReport | CoreReport
+class PlayersFigure(_Model):
+    """The proofs of many players that were ripe at once, handed in under some number of keys."""
+
+    name: str
+    #: Signing keys, each of a player of its own.
+    keys: int
+    #: Proofs in one transaction at most.
+    batch: int
+    players: int
+    proofs: int
+    included: int
+    #: Proofs that became void before they landed, and those that were refused or failed in a block.
+    stale: int
+    rejected: int
+    #: In blocks, and how many of them failed.
+    transactions: int
+    failed: int
+    #: From the one before the first transaction to the last one's.
+    blocks: int
+    #: What the chain's limits leave.
+    least_blocks: int
+    #: From the first request until every proof was found and the first transactions were sent.
+    found_seconds: float
+    #: What the coordinator, with the devnet in the same process, took over each block.
+    block_seconds: tuple[float, ...]
+
+
+class PlayersReport(_Model):
+    """`hashfleet bench players`: how many blocks the proofs of many players take."""
+
+    kind: Literal["players"] = "players"
+    made: Made
+    #: The chain's version that the devnet behaved like.
+    version: str
+    figures: tuple[PlayersFigure, ...] = Field(min_length=1)
+
+
+Report: TypeAlias = KernelsReport | FleetReport | JobsReport | CoreReport | PlayersReport
 _ADAPTER: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
 
 
