@@ -14,10 +14,11 @@ from bench.engines import KINDS
 from bench.fleet import measure_fleet
 from bench.jobs import measure_jobs
 from bench.kernels import measure_kernels
+from bench.players import PLAYERS, measure_players
 from bench.quiet import wait_until_quiet
 from bench.report import Report, as_json
 
-WHAT = ("kernels", "fleet", "jobs", "core")
+WHAT = ("kernels", "fleet", "jobs", "core", "players")
 
 
 @click.command()
@@ -34,7 +35,7 @@ WHAT = ("kernels", "fleet", "jobs", "core")
     help="Seconds that the machine may take to become idle before each measurement.",
 )
 def main(what: tuple[str, ...], rounds: int, seconds: float, cancels: int, jobs: int, patience: float) -> None:
-    """Measure kernels, fleet, jobs and core (all, if none is named) into bench/results, a file each per machine."""
+    """Measure kernels, fleet, jobs, core, players (all, if none is named) into bench/results, a file per machine."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for each in what or WHAT:
         report: Report
@@ -45,9 +46,12 @@ def main(what: tuple[str, ...], rounds: int, seconds: float, cancels: int, jobs:
         elif each == "jobs":
             wait_until_quiet(patience)
             report = asyncio.run(measure_jobs("auto", jobs))
-        else:
+        elif each == "core":
             wait_until_quiet(patience)
             report = asyncio.run(measure_core("auto", rounds))
+        else:
+            wait_until_quiet(patience)
+            report = asyncio.run(measure_players(PLAYERS))
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{file_name(report)}.json"
         path.write_text(as_json(report) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bench.report import (
     JobsReport,
     KernelsReport,
     Made,
+    PlayersReport,
     Report,
     RipeJobs,
     Times,
@@ -32,8 +34,8 @@ _HEAD = """\
 # Benchmarks
 
 Made by `python -m bench.document` from `bench/results/*.json`; do not edit. `make bench` measures this machine, adds
-its results there and makes this page anew. `hashfleet bench kernels`, `fleet`, `jobs` and `core` measure without
-recording.
+its results there and makes this page anew. `hashfleet bench kernels`, `fleet`, `jobs`, `core` and `players` measure
+without recording.
 
 Within a run everything is measured in turns, so that whatever else the machine does hits all alike; before each
 measurement `make bench` waits a few seconds for the machine to be idle, and measures again what others disturbed. Rates
@@ -66,6 +68,15 @@ _CORE = """\
 Each figure beside its bar. The simulated workers and the coordinator's real service with a real database share one
 process; they hold leases and do not hash. Solving ripe jobs and waiting idly are measured with real processes.
 """
+_PLAYERS = """\
+## Many players at once
+
+Three objects of each player, ripe at the same block, whose proofs a hash-only key of somebody else hands in, as an
+operator works for many. The devnet has the limits of a real chain, and makes a block whenever the coordinator has
+nothing left to do, so that blocks are counted and not seconds. The least is what the limits leave: 5 free transactions
+of an address in a node's mempool for a block, 40 messages of a player in a block. What the coordinator took over a
+block is told with the devnet's share in it, because both are one process.
+"""
 _COLUMNS = {"hashlib": "hashlib", "node": "Node", "hashcat-cpu": "hashcat, CPU", "hashcat-gpu": "hashcat, GPU"}
 
 
@@ -75,7 +86,8 @@ def document(reports: Sequence[Report]) -> str:
     fleets = [_fleet(report) for report in reports if isinstance(report, FleetReport)]
     jobs = [_jobs(report) for report in reports if isinstance(report, JobsReport)]
     cores = [_core(report) for report in reports if isinstance(report, CoreReport)]
-    sections = ((_KERNELS, kernels), (_FLEET, fleets), (_JOBS, jobs), (_CORE, cores))
+    players = [_players(report) for report in reports if isinstance(report, PlayersReport)]
+    sections = ((_KERNELS, kernels), (_FLEET, fleets), (_JOBS, jobs), (_CORE, cores), (_PLAYERS, players))
     return "\n".join([_HEAD, *(part for head, parts in sections if parts for part in (head, *parts))])
 
 
@@ -262,6 +274,33 @@ def core_rows(report: CoreReport) -> list[tuple[str, str, str]]:
 def _core(report: CoreReport) -> str:
     table = _table(("", "measured", "bar"), core_rows(report), left=3)
     return "\n".join([_title(report.made), "", report.device, "", *table, ""])
+
+
+#: Heads of `player_rows`; the first two columns hold words.
+PLAYER_HEADS = ("signed with", "a transaction holds", "proofs", "stale", "transactions", "blocks", "least", "s a block")
+
+
+def player_rows(report: PlayersReport) -> list[tuple[str, ...]]:
+    """A row for each way to sign."""
+    return [
+        (
+            "1 key" if figure.keys == 1 else f"{figure.keys} keys",
+            "1 proof" if figure.batch == 1 else f"up to {figure.batch} proofs",
+            f"{figure.included} of {figure.proofs}",
+            str(figure.stale),
+            str(figure.transactions),
+            str(figure.blocks),
+            str(figure.least_blocks),
+            f"{statistics.median(figure.block_seconds):.2g}",
+        )
+        for figure in report.figures
+    ]
+
+
+def _players(report: PlayersReport) -> str:
+    count = max(figure.players for figure in report.figures)
+    about = f"{count} players; the devnet behaves like {report.version}. Seconds are the median's."
+    return "\n".join([_title(report.made), "", about, "", *_table(PLAYER_HEADS, player_rows(report), left=2), ""])
 
 
 def _milliseconds(measured: Times) -> str:

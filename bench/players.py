@@ -49,6 +49,7 @@ from hashfleet.job_request import JobRequest, StartMode
 
 logger = logging.getLogger(__name__)
 
+PLAYERS: Final = 1000
 START: Final = 100_000
 #: What runs on the public test network.
 VERSION: Final = "v0.21"
@@ -262,7 +263,7 @@ async def measure_players(players: int, cases: Sequence[Case] = CASES) -> Player
 
 
 @click.command()
-@click.option("--players", type=click.IntRange(1, 10_000), default=1000, show_default=True)
+@click.option("--players", type=click.IntRange(1, 10_000), default=PLAYERS, show_default=True)
 @click.option("--case", "names", type=click.Choice([case.name for case in CASES]), multiple=True, help="Only these.")
 def main(players: int, names: tuple[str, ...]) -> None:
     """Print the blocks that the ripe proofs of many players took, as JSON."""

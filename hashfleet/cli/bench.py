@@ -1,4 +1,4 @@
-"""`hashfleet bench`: measure this machine's engines, the fleet around them, small jobs, and the coordinator's core."""
+"""`hashfleet bench`: this machine's engines, the fleet around them, small jobs, the core, many players."""
 
 from __future__ import annotations
 
@@ -10,13 +10,24 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.core import WAITING_JOBS, measure_core
-from bench.document import core_rows, cpu_per_job
+from bench.document import PLAYER_HEADS, core_rows, cpu_per_job, player_rows
 from bench.engines import KINDS, Kind
 from bench.fleet import measure_fleet
 from bench.jobs import DIFFICULTIES, measure_jobs
 from bench.kernels import measure_kernels
 from bench.one_device import CHOICES, Choice
-from bench.report import CoreReport, Figure, FleetReport, JobsReport, KernelsReport, RipeJobs, Times, as_json
+from bench.players import CASES, PLAYERS, measure_players
+from bench.report import (
+    CoreReport,
+    Figure,
+    FleetReport,
+    JobsReport,
+    KernelsReport,
+    PlayersReport,
+    RipeJobs,
+    Times,
+    as_json,
+)
 from hashfleet.cli.logs import configure_logging
 from hashfleet.cli.quantity import show_rate
 
@@ -120,6 +131,26 @@ def core(wants_json: bool, engine: Choice, rounds: int, waiting: int, verbose: b
         _show_core(report)
 
 
+@command.command("players")
+@_json_option
+@click.option("--players", "count", type=click.IntRange(1, 10_000), default=PLAYERS, show_default=True)
+@click.option(
+    "--case", "names", type=click.Choice([case.name for case in CASES]), multiple=True, help="Only these; else all."
+)
+@_verbose_option
+def players(wants_json: bool, count: int, names: tuple[str, ...], verbose: bool) -> None:
+    """Blocks that the proofs of many players take, three each and ripe at once. Takes some minutes.
+
+    Counted on a devnet with the limits of a real chain, beside the least number of blocks that these allow.
+    """
+    configure_logging(verbose)
+    report = asyncio.run(measure_players(count, [case for case in CASES if not names or case.name in names]))
+    if wants_json:
+        click.echo(as_json(report))
+    else:
+        _show_players(report)
+
+
 def _show_kernels(report: KernelsReport) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("WHAT")
@@ -179,6 +210,15 @@ def _ripe_rows(ripe: RipeJobs | None) -> list[tuple[str, str]]:
 
 def _show_core(report: CoreReport) -> None:
     _show_sheet(*((what, f"{measured}; bar: {bar}") for what, measured, bar in core_rows(report)))
+
+
+def _show_players(report: PlayersReport) -> None:
+    table = Table(box=None, pad_edge=False)
+    for place, heading in enumerate(PLAYER_HEADS):
+        table.add_column(heading.upper(), justify="left" if place < 2 else "right", no_wrap=True)
+    for row in player_rows(report):
+        table.add_row(*row)
+    _console().print(table)
 
 
 def _show_sheet(*rows: tuple[str, str]) -> None:

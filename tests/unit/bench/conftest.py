@@ -16,6 +16,8 @@ from bench.report import (
     Machine,
     Made,
     NotMeasured,
+    PlayersFigure,
+    PlayersReport,
     RipeJobs,
     Times,
 )
@@ -125,5 +127,31 @@ def core_report(made: Made, ripe_jobs: RipeJobs) -> CoreReport:
             seconds=20.0,
             cpu_seconds=0.5,
             blocks=7,
+        ),
+    )
+
+
+@pytest.fixture
+def players_report(made: Made) -> PlayersReport:
+    return PlayersReport(
+        made=made,
+        version="v0.21",
+        figures=(
+            PlayersFigure(
+                name="eight keys, batching",
+                keys=8,
+                batch=8,
+                players=1000,
+                proofs=3000,
+                included=3000,
+                stale=0,
+                rejected=0,
+                transactions=410,
+                failed=0,
+                blocks=11,
+                least_blocks=10,
+                found_seconds=20.0,
+                block_seconds=(0.5, 0.25, 3.0),
+            ),
         ),
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from bench.report import CoreReport, FleetReport, JobsReport, KernelsReport, as_json
+from bench.players import Case
+from bench.report import CoreReport, FleetReport, JobsReport, KernelsReport, PlayersReport, as_json
 from hashfleet.cli import bench
 
 
@@ -16,6 +17,7 @@ def measured(
     fleet_report: FleetReport,
     jobs_report: JobsReport,
     core_report: CoreReport,
+    players_report: PlayersReport,
 ) -> None:
     """Every measurement gives the reports of conftest.py at once."""
 
@@ -28,14 +30,18 @@ def measured(
     async def core(choice: str, rounds: int, *, waiting: int) -> CoreReport:
         return core_report
 
+    async def players(count: int, cases: list[Case]) -> PlayersReport:
+        return players_report
+
     monkeypatch.setattr(bench, "measure_kernels", lambda kinds, rounds, seconds: kernels_report)
     monkeypatch.setattr(bench, "measure_fleet", fleet)
     monkeypatch.setattr(bench, "measure_jobs", jobs)
     monkeypatch.setattr(bench, "measure_core", core)
+    monkeypatch.setattr(bench, "measure_players", players)
 
 
 @pytest.mark.usefixtures("measured")
-@pytest.mark.parametrize("kind", ["kernels", "fleet", "jobs", "core"])
+@pytest.mark.parametrize("kind", ["kernels", "fleet", "jobs", "core", "players"])
 def test_json_is_the_whole_report(kind: str, request: pytest.FixtureRequest) -> None:
     done = CliRunner().invoke(bench.command, [kind, "--json"])
     assert done.exit_code == 0, done.output
@@ -77,3 +83,10 @@ def test_the_core_is_shown_beside_its_bars() -> None:
     done = CliRunner().invoke(bench.command, ["core"])
     assert "250 MB; bar: < 400 MB" in done.stdout
     assert "2.5%; bar: < 5 %" in done.stdout
+
+
+@pytest.mark.usefixtures("measured")
+def test_the_blocks_of_many_players_are_shown_beside_the_least() -> None:
+    done = CliRunner().invoke(bench.command, ["players", "--case", "one key"])
+    (row,) = [line.split() for line in done.stdout.splitlines() if "8 keys" in line]
+    assert row[-7:] == ["of", "3000", "0", "410", "11", "10", "0.5"]

@@ -8,7 +8,7 @@ import pytest
 
 from bench.__main__ import file_name
 from bench.document import DOCUMENT, RESULTS, document, mega, read_all
-from bench.report import CoreReport, FleetReport, JobsReport, KernelsReport, Report, as_json, read
+from bench.report import CoreReport, FleetReport, JobsReport, KernelsReport, PlayersReport, Report, as_json, read
 from hashfleet.errors import InvalidInput
 
 
@@ -96,7 +96,13 @@ def test_a_kind_without_results_has_no_section(jobs_report: JobsReport) -> None:
     assert "## The fleet" not in page
 
 
-@pytest.mark.parametrize("kind", ["kernels_report", "fleet_report", "jobs_report", "core_report"])
+def test_the_blocks_of_many_players_stand_beside_the_least(players_report: PlayersReport) -> None:
+    page = document([players_report])
+    assert "| 8 keys | up to 8 proofs | 3000 of 3000 | 0 | 410 | 11 | 10 | 0.5 |" in page
+    assert "1000 players; the devnet behaves like v0.21." in page
+
+
+@pytest.mark.parametrize("kind", ["kernels_report", "fleet_report", "jobs_report", "core_report", "players_report"])
 def test_a_result_file_gives_back_the_report(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     report: Report = request.getfixturevalue(kind)
     path = tmp_path / "result.json"
