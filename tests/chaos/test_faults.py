@@ -151,23 +151,20 @@ def test_the_fault_suite_knows_every_fault_and_every_step() -> None:
 DEFECTS = {
     "takes what is not found for lost": (
         "late-inclusion after-broadcast 0 11",
-        "import coordinator.submission.lane as lane\n"
-        "from coordinator.submission.decision import Follow\n"
-        "lane.follow = lambda flight, height: Follow.SUPERSEDE\n",
+        "from coordinator.submission import decision\n"
+        "decision.follow = lambda flight, height: decision.Follow.SUPERSEDE\n",
     ),
     "forgets its ledger when it is killed": (
         "late-inclusion before-inclusion 0 21",
-        "import coordinator.submission.lane as lane\n"
-        "async def recover(self): pass\n"
-        "async def add(self, packed): pass\n"
-        "lane.Lane.recover = recover\n"
-        "lane.Lane._follow_existing = add\n",
+        "from coordinator.store.sql import SqlStore\n"
+        "async def live_attempts(self): return []\n"
+        "SqlStore.live_attempts = live_attempts\n",
     ),
     "counts sequences by itself and never asks": (
         "sequence-used before-account 0 5",
-        "import coordinator.submission.lane as lane\n"
-        "lane.next_sequence = lambda committed, taken: max(taken, default=-1) + 1\n"
-        "lane.Lane._take_hint = lambda self, tried, log: False\n",
+        "from coordinator.submission import decision, verdict\n"
+        "decision.next_sequence = lambda committed, taken: max(taken, default=-1) + 1\n"
+        "verdict.expected_sequence = lambda log: None\n",
     ),
 }
 
