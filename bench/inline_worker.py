@@ -30,7 +30,7 @@ class InlineWorker:
         self._leases: deque[Lease] = deque()
         #: Zeros that each lease asks for now; a lease that is missing here was told to stop.
         self._zeros: dict[str, int] = {}
-        self._busy = False
+        self._busy = self._sent_away = False
 
     @property
     def idle(self) -> bool:
@@ -38,17 +38,25 @@ class InlineWorker:
         return not self._busy and self._session.outgoing.empty()
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled. Comes back when it is sent away."""
+        while True:
+            await self._join()
+            while not self._sent_away:
+                if not self._leases:
+                    self._busy = False
+                    self._hear(await self._session.outgoing.get())
+                    self._busy = True
+                self._hear_all()
+                if self._leases:
+                    await self._search(self._leases.popleft())
+            self._session = self._service.open_session(_ID)
+
+    async def _join(self) -> None:
+        self._leases.clear()
+        self._zeros.clear()
+        self._sent_away = False
         device = DeviceOffer(DeviceInfo("cpu", "in line", EngineKind.CPU, ""), self._rate)
         await self._service.apply(WorkerJoined(self._clock(), _ID, _ID, "bench", (device,)))
-        while True:
-            if not self._leases:
-                self._busy = False
-                self._hear(await self._session.outgoing.get())
-                self._busy = True
-            self._hear_all()
-            if self._leases:
-                await self._search(self._leases.popleft())
 
     async def _search(self, lease: Lease) -> None:
         done, end = 0, LeaseEnd.EXHAUSTED
@@ -86,6 +94,9 @@ class InlineWorker:
                 self._zeros[command.lease.lease_id] = command.lease.zeros
             case CancelLease():
                 self._zeros.pop(command.lease_id, None)
+            case None:
+                self._sent_away = True
+                self._zeros.clear()
             case RetargetLease() if command.lease_id in self._zeros:
                 self._zeros[command.lease_id] = command.zeros
             case _:

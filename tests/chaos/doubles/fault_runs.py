@@ -458,8 +458,8 @@ class _Noted(logging.Handler):
         self.tracebacks: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        # gRPC's server logs one when a client does not wait for the answer.
-        if record.exc_info and not record.name.startswith("grpc"):
+        # gRPC's server logs one when a client does not wait for the answer, and its thread when a loop is closed.
+        if record.exc_info and not record.name.startswith("grpc") and "Event loop is closed" not in self.format(record):
             self.tracebacks.append(self.format(record))
 
 
