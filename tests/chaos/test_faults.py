@@ -150,18 +150,18 @@ def test_the_fault_suite_knows_every_fault_and_every_step() -> None:
 #: Defects, each with a fault by which the suite has to find it.
 DEFECTS = {
     "takes what is not found for lost": (
-        "late-inclusion after-broadcast 0 11",
+        "late-inclusion after-broadcast 0 3",
         "from coordinator.submission import decision\n"
         "decision.follow = lambda flight, height: decision.Follow.SUPERSEDE\n",
     ),
     "forgets its ledger when it is killed": (
-        "late-inclusion before-inclusion 0 21",
+        "late-inclusion before-inclusion 15 15",
         "from coordinator.store.sql import SqlStore\n"
         "async def live_attempts(self): return []\n"
         "SqlStore.live_attempts = live_attempts\n",
     ),
     "counts sequences by itself and never asks": (
-        "sequence-used before-account 0 5",
+        "sequence-used before-account 0 0",
         "from coordinator.submission import decision, verdict\n"
         "decision.next_sequence = lambda committed, taken: max(taken, default=-1) + 1\n"
         "verdict.expected_sequence = lambda log: None\n",
