@@ -101,8 +101,8 @@ def sign_completion(
     """
     _check_belongs(work, proof)
     price = (gas_price or GasPrice()) if work.action.priced else None
-    signed = sign_message(
-        completing_message(work, proof, key.address, founding),
+    return _sign(
+        [completing_message(work, proof, key.address, founding)],
         key,
         chain_id=chain_id,
         account_number=account_number,
@@ -112,8 +112,6 @@ def sign_completion(
         fee=() if price is None else price.fee,
         memo=memo,
     )
-    _check_free_size(signed)
-    return signed
 
 
 def sign_completions(
@@ -137,7 +135,7 @@ def sign_completions(
         raise InvalidInput("there is no proof to send; a transaction should hold at least one")
     for work, proof in proofs:
         _check_belongs(work, proof)
-    signed = sign_messages(
+    return _sign(
         [completing_message(work, proof, key.address) for work, proof in proofs],
         key,
         chain_id=chain_id,
@@ -146,37 +144,9 @@ def sign_completions(
         timeout_height=timeout_height,
         gas_limit=gas_limit * len(proofs),
     )
-    _check_free_size(signed)
-    return signed
 
 
-def sign_message(
-    message: Message,
-    key: SigningKey,
-    *,
-    chain_id: str,
-    account_number: int,
-    sequence: int,
-    timeout_height: int,
-    gas_limit: int = GAS_LIMIT,
-    fee: Sequence[tuple[str, int]] = (),
-    memo: str = "",
-) -> SignedTransaction:
-    """Sign one message of any type. `fee` lists (denomination, amount); leave it empty for a free message."""
-    return sign_messages(
-        [message],
-        key,
-        chain_id=chain_id,
-        account_number=account_number,
-        sequence=sequence,
-        timeout_height=timeout_height,
-        gas_limit=gas_limit,
-        fee=fee,
-        memo=memo,
-    )
-
-
-def sign_messages(
+def _sign(
     messages: Sequence[Message],
     key: SigningKey,
     *,
@@ -184,11 +154,11 @@ def sign_messages(
     account_number: int,
     sequence: int,
     timeout_height: int,
-    gas_limit: int = GAS_LIMIT,
+    gas_limit: int,
     fee: Sequence[tuple[str, int]] = (),
     memo: str = "",
 ) -> SignedTransaction:
-    """Sign messages of any types into one transaction. `fee` lists (denomination, amount); leave it empty if free."""
+    """Sign messages into one transaction. `fee` lists (denomination, amount); empty if it is free."""
     if not chain_id:
         raise InvalidInput("the chain id is empty; it should be the network name that the node tells")
     _check_bounds("account_number", account_number, MAX_UINT64)
@@ -212,6 +182,10 @@ def sign_messages(
     )
     signature = key.sign(hashlib.sha256(_encoded(sign_doc)).digest())
     tx_bytes = _encoded(TxRaw(body_bytes=body_bytes, auth_info_bytes=auth_info_bytes, signatures=[signature]))
+    if len(tx_bytes) > MAX_FREE_TX_BYTES:
+        raise InvalidInput(
+            f"the transaction has {len(tx_bytes)} bytes; a free one may have at most {MAX_FREE_TX_BYTES}"
+        )
     return SignedTransaction(tx_bytes, transaction_hash(tx_bytes))
 
 
@@ -220,13 +194,6 @@ def _check_belongs(work: Work, proof: Proof) -> None:
         raise InvalidInput(
             f"the proof does not belong to {work.action.value} {work.object_id} at anchor {work.anchor}; "
             "its hash should be the SHA-256 of the work's prefix and the nonce"
-        )
-
-
-def _check_free_size(signed: SignedTransaction) -> None:
-    if len(signed.tx_bytes) > MAX_FREE_TX_BYTES:
-        raise InvalidInput(
-            f"the transaction has {len(signed.tx_bytes)} bytes; a free one may have at most {MAX_FREE_TX_BYTES}"
         )
 
 

@@ -1,0 +1,185 @@
+"""What becomes of a proof whose transaction was refused or failed, or that no transaction may be signed for.
+
+It is tried again, by itself or with half of those it failed with; it waits; another key is chosen for it; or the lane
+is done with it, unless one of its own transactions got there first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from coordinator.chain.client import ChainClient, TxAnswer
+from coordinator.submission.attempt import Attempt, AttemptState
+from coordinator.submission.block_loop import BlockLoop
+from coordinator.submission.decision import After, after_failure, may_surface, pause_blocks, transaction_of
+from coordinator.submission.lane_ledger import LaneLedger
+from coordinator.submission.limits import Limits
+from coordinator.submission.outcome import GaveUp, Included, Rejected, Stale, Submission
+from coordinator.submission.pending import PendingProof
+from coordinator.submission.proof_book import ProofBook
+from coordinator.submission.record import Record
+from coordinator.submission.rejection import PROOF_REJECTED, cause_of, explain
+from coordinator.submission.reporter import Reporter
+from coordinator.submission.verdict import Disposition, concerns_whole, disposition, is_too_large
+from hashfleet.errors import ChainError, KeyProblem
+
+logger = logging.getLogger(__name__)
+
+
+class Aftermath:
+    """Decides and tells it, for one lane."""
+
+    def __init__(
+        self,
+        chain: ChainClient,
+        ledger: LaneLedger,
+        book: ProofBook,
+        loop: BlockLoop,
+        limits: Limits,
+        record: Record,
+        reporter: Reporter,
+        *,
+        address: str,
+        reassign: Callable[[Submission], Awaitable[None]],
+    ) -> None:
+        """`reassign` lets another key have a proof. It raises KeyProblem if no other may, and ChainError."""
+        self._chain = chain
+        self._ledger = ledger
+        self._book = book
+        self._loop = loop
+        self._limits = limits
+        self._record = record
+        self._reporter = reporter
+        self._address = address
+        self._reassign = reassign
+
+    # ---- a transaction was refused or failed ---------------------------------------------------------------------
+
+    async def of_refusal(self, proofs: Sequence[PendingProof], ended: Sequence[Attempt], answer: TxAnswer) -> None:
+        """A transaction with these proofs was refused or failed, and the ledger says so: what becomes of them."""
+        self._record.rejected += len(proofs)
+        self._record.last_error = f"{answer.codespace} {answer.code}: {answer.log}"
+        self._record.transaction_ended(answer)
+        wanted = []
+        for proof, attempt in zip(proofs, ended, strict=True):
+            if not proof.wanted:
+                self._book.forget(proof)
+                continue
+            wanted.append(proof)
+            reason = _why(attempt, answer)
+            await self._reporter.tell(Rejected(proof.submission.job_id, transaction_of(attempt), reason))
+        if len(proofs) > 1:
+            for proof in wanted:
+                proof.not_before = self._loop.height + 1
+            if is_too_large(answer):
+                self._limits.batch = max(1, min(self._limits.batch, len(proofs) // 2))
+            if not concerns_whole(answer):
+                self._book.split(wanted)
+        elif wanted:
+            await self._after(wanted[0], ended[0], answer)
+
+    async def _after(self, proof: PendingProof, ended: Attempt, answer: TxAnswer) -> None:
+        """The transaction of this proof alone was refused or failed."""
+        what = disposition(answer)
+        reason = f"the chain answered {answer.codespace} {answer.code}: {answer.log}"
+        if ended.cause is not None:
+            reason = f"{reason} ({_why(ended, answer)})"
+        if what is Disposition.ALERT:
+            logger.error("The operator should look at this: %s (job %s).", reason, proof.submission.job_id)
+        if what is Disposition.UNKNOWN_ANTE:
+            what = await self._asked_for_the_right(proof)
+        after = after_failure(what, proof.failures)
+        if after is After.OTHER_KEY:
+            told = f"the key {self._address} may not do it: {reason}"
+            logger.error("The operator should look at this: %s (job %s).", told, ended.job_id)
+            try:
+                await self._reassign(proof.submission)
+                return
+            except KeyProblem as error:
+                reason, after = f"{reason}; {error}", After.PAUSE
+            except ChainError as error:
+                logger.warning("No other key could be chosen for job %s: %s", ended.job_id, error)
+                after = After.PAUSE
+        match after:
+            case After.GIVE_UP:
+                await self.close(proof, GaveUp(proof.submission.job_id, reason))
+            case After.PAUSE:
+                proof.pauses += 1
+                proof.not_before = self._loop.height + pause_blocks(proof.pauses)
+                await self._reporter.tell_paused(proof, reason)
+            case _:
+                proof.not_before = self._loop.height + 1
+
+    async def _asked_for_the_right(self, proof: PendingProof) -> Disposition:
+        """What an ante refusal of v0.16 means: a limit per block, or that the key lost its right."""
+        work = proof.submission.work
+        try:
+            await self._chain.check_signer(self._address, work.action, work.object_id)
+        except KeyProblem:
+            return Disposition.OTHER_KEY
+        except ChainError as error:
+            logger.debug("The right of %s could not be asked for: %s", self._address, error)
+        return Disposition.RETRY_NEXT_BLOCK
+
+    # ---- the lane is done with a proof ---------------------------------------------------------------------------
+
+    async def close(self, proof: PendingProof, outcome: Stale | GaveUp) -> None:
+        """Be done with a proof that has no live transaction, unless it is one of ours that got there first."""
+        if await self.landed_before(proof, ask_chain=True):
+            return
+        if may_surface(await self._ledger.ended_attempts(proof.submission), self._loop.height):
+            # Its sequence was used and the work moved on: most likely by itself, only that nobody indexed it yet.
+            proof.not_before = self._loop.height + 1
+            return
+        self._record.stale += isinstance(outcome, Stale)
+        self._book.forget(proof)
+        await self._reporter.tell(outcome)
+
+    async def landed_before(self, proof: PendingProof, *, ask_chain: bool) -> bool:
+        """Whether an ended attempt of this proof's job landed after all; then it is told and done with.
+
+        The ledger knows if we crashed after the look-up; the chain, if it was late.
+        """
+        for attempt in await self._ledger.ended_attempts(proof.submission):
+            landed = attempt if attempt.state is AttemptState.INCLUDED else None
+            if landed is None and ask_chain and attempt.height is None and attempt.tx_hash is not None:
+                answer = await self._chain.find_transaction(attempt.tx_hash)
+                if answer is not None and answer.code == 0:
+                    landed = await self._ledger.store_found(answered(attempt, AttemptState.INCLUDED, answer))
+            if landed is not None and landed.tx_hash is not None:
+                await self.land(proof, landed)
+                return True
+        return False
+
+    async def land(self, proof: PendingProof, attempt: Attempt) -> None:
+        """The proof is in the chain."""
+        assert attempt.height is not None
+        job_id = proof.submission.job_id
+        self._book.forget(proof)
+        logger.info("Transaction %s is in block %d.", attempt.tx_hash, attempt.height)
+        await self._reporter.tell(Included(job_id, transaction_of(attempt), attempt.height))
+
+
+def answered(attempt: Attempt, state: AttemptState, answer: TxAnswer) -> Attempt:
+    """The attempt with what the chain said about it."""
+    cause = None
+    if (answer.codespace, answer.code) == ("structs", PROOF_REJECTED):
+        cause = cause_of(attempt.work, attempt.proof, answer.log)
+    return replace(
+        attempt,
+        state=state,
+        height=answer.height,
+        code=answer.code,
+        codespace=answer.codespace,
+        log=answer.log,
+        cause=cause,
+    )
+
+
+def _why(attempt: Attempt, answer: TxAnswer) -> str:
+    """Why a transaction was refused or failed, in one sentence."""
+    if attempt.cause is None:
+        return f"the chain answered {answer.codespace} {answer.code}: {answer.log}"
+    return f"the chain rejected the proof: {explain(attempt.cause, attempt.work, attempt.proof, answer.log)}"

@@ -1,0 +1,96 @@
+"""A proof on its way, and the live transaction that holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coordinator.submission.attempt import Attempt
+from coordinator.submission.decision import Flight, volatility
+from coordinator.submission.outcome import Claim, Submission, claim_of
+from coordinator.submission.turns import Place
+
+
+@dataclass(slots=True, eq=False)
+class LiveTransaction:
+    """A live transaction and what is known of its way. It holds one proof, or several."""
+
+    proofs: list[PendingProof]
+    #: Of the first of its rows; they differ in nothing that matters to its way.
+    seen: Flight
+    #: A node may hold it: a refusal proves nothing any more.
+    maybe_sent: bool = False
+    #: It is not to be sent again for now; its sequence is free for others.
+    held: bool = False
+    #: Height at which it was looked up last.
+    looked_up_at: int = -1
+
+    @property
+    def tx_hash(self) -> str:
+        assert self.seen.attempt.tx_hash is not None
+        return self.seen.attempt.tx_hash
+
+    @property
+    def sequence(self) -> int:
+        assert self.seen.attempt.sequence is not None
+        return self.seen.attempt.sequence
+
+    @property
+    def wanted(self) -> bool:
+        """Whether each of its proofs is still to land, as far as anybody knows."""
+        return all(proof.wanted and proof.void is None for proof in self.proofs)
+
+    @property
+    def objects(self) -> set[str]:
+        """Ids of the objects whose works it completes."""
+        return {proof.attempt.work.object_id for proof in self.proofs if proof.attempt is not None}
+
+
+@dataclass(slots=True, eq=False)
+class PendingProof:
+    """A proof on its way. Changed by the lane's task only, and by `submit`."""
+
+    submission: Submission
+    #: Order of arrival.
+    arrival: int
+    #: The live transaction, if there is one, and the proof's row in the ledger.
+    transaction: LiveTransaction | None = None
+    attempt: Attempt | None = None
+    #: Why the proof is void although its transaction is live, and the height at which that was first seen.
+    void: tuple[str, int] | None = None
+    #: False once the coordinator was told that the proof is void: the ledger row alone is followed on.
+    wanted: bool = True
+    #: Tell the coordinator of the live transaction, which it may not know.
+    announce: bool = False
+    #: Nothing new is signed before this height: too few zeros yet, or a pause.
+    not_before: int = 0
+    #: Times that its turn came and led to no transaction; others of its priority go first.
+    set_backs: int = 0
+    #: Its transactions that failed in a block, those apart that came while the object took no proof.
+    failures: int = 0
+    #: Pauses in a row that the chain's answers to its transactions made.
+    pauses: int = 0
+    #: Proofs that failed together with it; 0 for none.
+    group: int = 0
+    #: The clock that it shares with others, as read last.
+    clock: str = ""
+    #: The reason that was told last, so that it is told once.
+    told: str = ""
+    #: The ledger was asked whether a transaction of ours landed before (we may have crashed before telling).
+    ledger_read: bool = False
+    #: It is the lane's business no more.
+    forgotten: bool = False
+    filed: Place | None = None
+
+    @property
+    def claim(self) -> Claim:
+        return claim_of(self.submission.work)
+
+    @property
+    def order(self) -> Place:
+        """Of two that may be signed for now, the one with the lesser order goes first."""
+        soon = volatility(self.submission.work, self.clock or self.submission.clock)
+        return self.submission.priority, self.set_backs, soon, self.arrival
+
+    @property
+    def has_a_turn(self) -> bool:
+        return self.transaction is None and not self.forgotten
