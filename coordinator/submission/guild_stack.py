@@ -23,7 +23,6 @@ The agent simulates on the last committed state, so a proof is put in a block la
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -35,8 +34,9 @@ from coordinator.chain.guild_stack.client import GuildStackClient
 from coordinator.chain.guild_stack.outbox import COMMANDS, Outbox, OutboxRow
 from coordinator.chain.guild_stack.tables import NotIndexed
 from coordinator.core.job import Transaction, TransactionState
-from coordinator.store.protocol import LiveAttemptExists, Store, StoreDamaged, StoreError
+from coordinator.store.protocol import LiveAttemptExists, Store
 from coordinator.submission.attempt import Attempt, AttemptState
+from coordinator.submission.block_loop import BlockLoop
 from coordinator.submission.decision import (
     MAX_FAILURES,
     After,
@@ -52,12 +52,13 @@ from coordinator.submission.outcome import (
     GaveUp,
     Included,
     Outcome,
-    Paused,
     Rejected,
     Stale,
     Submission,
     claim_of,
 )
+from coordinator.submission.record import Record
+from coordinator.submission.reporter import Reporter
 from coordinator.submission.submitter import SignerStatus
 from coordinator.submission.verdict import Disposition, disposition
 from hashfleet.action import Action, Work
@@ -65,7 +66,6 @@ from hashfleet.errors import (
     BadChainAnswer,
     ChainError,
     ChainUnavailable,
-    HashfleetError,
     KeyProblem,
     WorkGone,
     WorkPaused,
@@ -150,13 +150,11 @@ class GuildStackSubmitter:
         self._outbox = Outbox(chain.database)
         self._store = store
         self._clock = clock
-        self._on_outcome = on_outcome
         self._proofs: dict[Claim, _Proof] = {}
         self._arrivals = 0
-        self._height = -1
-        self._wake = asyncio.Event()
-        self._included = self._rejected = self._stale = 0
-        self._last_error = ""
+        self._record = Record(_NAME)
+        self._reporter = Reporter(on_outcome)
+        self._loop = BlockLoop("The guild stack's outbox", self._record)
 
     # ---- what the service asks -----------------------------------------------------------------------------------
 
@@ -188,24 +186,14 @@ class GuildStackSubmitter:
     def status(self) -> tuple[SignerStatus, ...]:
         """How it fares, as one entry under the name of the stack."""
         live = sum(proof.attempt is not None for proof in self._proofs.values())
-        return (
-            SignerStatus(
-                _NAME,
-                in_flight=live,
-                waiting=len(self._proofs) - live,
-                included=self._included,
-                rejected=self._rejected,
-                stale=self._stale,
-                last_error=self._last_error,
-            ),
-        )
+        return (self._record.status(in_flight=live, waiting=len(self._proofs) - live),)
 
     async def recover(self) -> None:
         """Take up the live attempts that have no address, which are ours. May be called again. Raises StoreError."""
         for attempt in await self._store.live_attempts():
             if not attempt.address:
                 self._adopt(attempt)
-        self._wake.set()
+        self._loop.wake()
 
     def submit(self, submission: Submission) -> None:
         """Queue a proof; smaller priority goes first. A claim that is on its way already goes on as it is."""
@@ -225,44 +213,30 @@ class GuildStackSubmitter:
             known.announce = known.attempt is not None
         # One block later than it may be sent: the agent simulates on the state before the next block.
         known.not_before = max(known.not_before, ripe_at(submission.work, submission.proof) + 1)
-        self._wake.set()
+        self._loop.wake()
 
     def block_seen(self, height: int) -> None:
         """A block of this height is indexed."""
-        if height > self._height:
-            self._height = height
-            self._wake.set()
+        self._loop.block_seen(height)
 
     async def run(self) -> None:
         """Work until cancelled. What fails is tried again with a later block; raises StoreDamaged."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            try:
-                await self._advance()
-            except ChainError as error:
-                self._last_error = str(error)
-                logger.warning("The guild stack's outbox waits for the next block: %s", error)
-            except StoreDamaged:
-                raise
-            except StoreError as error:
-                self._last_error = str(error)
-                logger.error("Nothing is put into the guild stack's outbox while the ledger fails: %s", error)
+        await self._loop.run(self._advance)
 
     # ---- one round -----------------------------------------------------------------------------------------------
 
     async def _advance(self) -> None:
-        if self._height < 0:
-            self._height = (await self._chain.latest_block()).height
+        if self._loop.height < 0:
+            self._loop.height = (await self._chain.latest_block()).height
         for proof in list(self._proofs.values()):
             if proof.announce and proof.attempt is not None and proof.attempt.signer_row is not None:
                 proof.announce = False
-                await self._tell(Broadcast(proof.submission.job_id, _shown(proof.attempt)))
-        live = [proof for proof in self._proofs.values() if proof.attempt and proof.looked_at < self._height]
+                await self._reporter.tell(Broadcast(proof.submission.job_id, _shown(proof.attempt)))
+        live = [proof for proof in self._proofs.values() if proof.attempt and proof.looked_at < self._loop.height]
         rows = await self._outbox.rows([number for proof in live if (number := _row_of(proof)) is not None])
         reads = 0
         for proof in live:
-            proof.looked_at = self._height
+            proof.looked_at = self._loop.height
             number = _row_of(proof)
             await self._apart(
                 proof, self._put_again(proof) if number is None else self._follow(proof, rows.get(number))
@@ -277,7 +251,9 @@ class GuildStackSubmitter:
             pending += proof.attempt is not None
 
     def _ready(self) -> list[_Proof]:
-        ready = [proof for proof in self._proofs.values() if not proof.attempt and proof.not_before <= self._height]
+        ready = [
+            proof for proof in self._proofs.values() if not proof.attempt and proof.not_before <= self._loop.height
+        ]
         return sorted(ready, key=lambda proof: (proof.submission.priority, proof.arrival))
 
     async def _apart(self, proof: _Proof, step: Awaitable[None]) -> None:
@@ -287,7 +263,7 @@ class GuildStackSubmitter:
         except NotIndexed as missing:
             await self._tell_paused(proof, f"the guild stack does not know {missing.object_id} at present")
         except ChainError as error:
-            self._last_error = str(error)
+            self._record.last_error = str(error)
             logger.warning("Job %s waits for the next block: %s", proof.submission.job_id, error)
             await self._tell_paused(proof, str(error))
 
@@ -298,14 +274,14 @@ class GuildStackSubmitter:
         submission = proof.submission
         if not proof.ledger_read and await self._ended_before(proof):
             return
-        proof.not_before = self._height + 1
+        proof.not_before = self._loop.height + 1
         now = await self._read(submission.work, submission.job_id)
         if isinstance(now, _Void):
             await self._close(proof, now.outcome)
             return
         if now is None:
             return
-        judged = judge(submission.work, submission.proof, now, self._height - 1)
+        judged = judge(submission.work, submission.proof, now, self._loop.height - 1)
         if judged.fitness is Fitness.VOID:
             await self._close(proof, Stale(submission.job_id, judged.reason))
             return
@@ -336,7 +312,7 @@ class GuildStackSubmitter:
                 await self._tell_paused(proof, "a transaction of another signer is on its way for this work")
             return
         proof.void_since = proof.missing_since = None
-        proof.looked_at = self._height
+        proof.looked_at = self._loop.height
         await self._put(proof)
 
     async def _put(self, proof: _Proof) -> None:
@@ -359,7 +335,7 @@ class GuildStackSubmitter:
             attempt.work.object_id,
         )
         assert proof.attempt is not None
-        await self._tell(Broadcast(proof.submission.job_id, _shown(proof.attempt)))
+        await self._reporter.tell(Broadcast(proof.submission.job_id, _shown(proof.attempt)))
 
     async def _put_again(self, proof: _Proof) -> None:
         """A claim without a row: we were interrupted. The row is looked for before the puzzle is asked about."""
@@ -385,7 +361,7 @@ class GuildStackSubmitter:
         if told is not None and told.tx_hash != attempt.tx_hash:
             attempt = await self._note(proof, replace(attempt, tx_hash=told.tx_hash))
             if told.code == 0:
-                await self._tell(Broadcast(proof.submission.job_id, _shown(attempt)))
+                await self._reporter.tell(Broadcast(proof.submission.job_id, _shown(attempt)))
         if self._node is not None and attempt.tx_hash is not None:
             found = await self._node.find_transaction(attempt.tx_hash)
             if found is not None:
@@ -417,7 +393,7 @@ class GuildStackSubmitter:
     async def _include(self, proof: _Proof, attempt: Attempt) -> None:
         included = await self._end(proof, replace(attempt, state=AttemptState.INCLUDED))
         assert included.height is not None
-        self._included += 1
+        self._record.included += 1
         self._forget(proof)
         logger.info(
             "Row %s of the guild stack's outbox is in block %d: %s.",
@@ -425,7 +401,7 @@ class GuildStackSubmitter:
             included.height,
             included.tx_hash or included.log,
         )
-        await self._tell(Included(proof.submission.job_id, _shown(included), included.height))
+        await self._reporter.tell(Included(proof.submission.job_id, _shown(included), included.height))
 
     async def _refused(self, proof: _Proof, attempt: Attempt, answer: TxAnswer) -> None:
         """A node refused the transaction, or it failed in its block."""
@@ -440,26 +416,26 @@ class GuildStackSubmitter:
     async def _reject(self, proof: _Proof, attempt: Attempt, reason: str, what_next: After) -> None:
         """The row has come to nothing for certain; say so, and decide about the proof."""
         ended = await self._end(proof, replace(attempt, state=AttemptState.REJECTED))
-        self._rejected += 1
-        self._last_error = reason
+        self._record.rejected += 1
+        self._record.last_error = reason
         logger.warning("Row %s of the guild stack's outbox failed: %s", ended.signer_row, reason)
         if not proof.wanted:
             self._forget(proof)
             return
-        await self._tell(Rejected(proof.submission.job_id, _shown(ended)))
+        await self._reporter.tell(Rejected(proof.submission.job_id, _shown(ended)))
         match what_next:
             case After.GIVE_UP:
                 await self._close(proof, GaveUp(proof.submission.job_id, reason))
             case After.PAUSE | After.OTHER_KEY:  # the agent chooses the key
-                proof.not_before = self._height + pause_blocks(max(1, proof.failures))
+                proof.not_before = self._loop.height + pause_blocks(max(1, proof.failures))
                 await self._tell_paused(proof, reason)
             case After.AGAIN:
-                proof.not_before = self._height + 1
+                proof.not_before = self._loop.height + 1
 
     async def _see_void(self, proof: _Proof, attempt: Attempt, row: OutboxRow | None, void: _Void) -> None:
         """The object is not what it was: because of this very row, or of something else."""
         if proof.void_since is None:
-            proof.void_since = self._height
+            proof.void_since = self._loop.height
         touched = row is None or row.status != "pending"
         by_hash = self._node is not None and attempt.tx_hash is not None
         doubt = ""
@@ -467,7 +443,7 @@ class GuildStackSubmitter:
             trace = await self._outbox.trace(attempt.work)
             if trace.taken:
                 words = f"seen in the guild stack's tables, not by a transaction: {trace.words}"
-                await self._include(proof, replace(attempt, height=trace.height or self._height, log=words))
+                await self._include(proof, replace(attempt, height=trace.height or self._loop.height, log=words))
                 return
             if trace.taken is None:
                 return  # the tables are being written
@@ -477,7 +453,7 @@ class GuildStackSubmitter:
                     "with --chain-grpc the transaction is looked up)"
                 )
         # The node, or the agent's word, may come a block or two after the tables.
-        if self._height - proof.void_since < VOID_BLOCKS:
+        if self._loop.height - proof.void_since < VOID_BLOCKS:
             return
         ended = replace(attempt, state=AttemptState.SUPERSEDED, log=void.outcome.reason)
         await self._end(proof, ended)
@@ -489,8 +465,8 @@ class GuildStackSubmitter:
         """The puzzle is as it was: nothing has landed. Wait for the row, unless it cannot land any more."""
         number = attempt.signer_row
         if row is None:
-            proof.missing_since = self._height if proof.missing_since is None else proof.missing_since
-            if (self._height - proof.missing_since) * 6 >= SILENT_SECONDS:
+            proof.missing_since = self._loop.height if proof.missing_since is None else proof.missing_since
+            if (self._loop.height - proof.missing_since) * 6 >= SILENT_SECONDS:
                 reason = f"row {number} was deleted from the guild stack's outbox"
                 await self._reject(proof, attempt, reason, After.AGAIN)
             return
@@ -564,7 +540,7 @@ class GuildStackSubmitter:
                 continue
             if attempt.state is AttemptState.INCLUDED and attempt.height is not None:
                 self._forget(proof)
-                await self._tell(Included(attempt.job_id, _shown(attempt), attempt.height))
+                await self._reporter.tell(Included(attempt.job_id, _shown(attempt), attempt.height))
                 return True
             failed += attempt.state is AttemptState.REJECTED
         proof.failures = max(proof.failures, failed)
@@ -587,8 +563,8 @@ class GuildStackSubmitter:
         self._forget(proof)
         if not proof.wanted:
             return
-        self._stale += isinstance(outcome, Stale)
-        await self._tell(outcome)
+        self._record.stale += isinstance(outcome, Stale)
+        await self._reporter.tell(outcome)
 
     def _adopt(self, attempt: Attempt) -> None:
         claim = claim_of(attempt.work)
@@ -607,15 +583,8 @@ class GuildStackSubmitter:
             del self._proofs[claim]
 
     async def _tell_paused(self, proof: _Proof, reason: str) -> None:
-        if proof.wanted and proof.told != reason:
-            proof.told = reason
-            await self._tell(Paused(proof.submission.job_id, reason))
-
-    async def _tell(self, outcome: Outcome) -> None:
-        try:
-            await self._on_outcome(outcome)
-        except HashfleetError as error:
-            logger.error("The coordinator did not take an outcome of job %s: %s", outcome.job_id, error)
+        if proof.wanted:
+            await self._reporter.tell_paused(proof, reason)
 
 
 def _row_of(proof: _Proof) -> int | None:

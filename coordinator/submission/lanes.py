@@ -19,11 +19,13 @@ from coordinator.chain.client import ChainClient
 from coordinator.store.protocol import Store
 from coordinator.submission.decision import MESSAGES_PER_PLAYER
 from coordinator.submission.keys import SigningKey
-from coordinator.submission.lane import Lane, Settings
+from coordinator.submission.lane import Lane
+from coordinator.submission.limits import Settings
 from coordinator.submission.outcome import Outcome, Paused, Reassigned, Submission, claim_of
+from coordinator.submission.reporter import Reporter
 from coordinator.submission.submitter import SignerStatus
 from hashfleet.action import Action
-from hashfleet.errors import ChainError, HashfleetError, InvalidInput, KeyProblem, WorkPaused
+from hashfleet.errors import ChainError, InvalidInput, KeyProblem, WorkPaused
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ class Lanes:
     ) -> None:
         """`keys` in the order in which they are preferred; none at all only watches."""
         self._chain = chain
-        self._on_outcome = on_outcome
+        self._reporter = Reporter(on_outcome)
         self._lanes: dict[str, Lane] = {}
         for key in keys:
             if key.address in self._lanes:
@@ -189,18 +191,12 @@ class Lanes:
 
     async def _give(self, submission: Submission, address: str) -> None:
         self.submit(replace(submission, signer=address))
-        await self._tell(Reassigned(submission.job_id, address))
+        await self._reporter.tell(Reassigned(submission.job_id, address))
 
     async def _tell_paused(self, submission: Submission, reason: str) -> None:
         if self._told.get(submission.job_id) != reason:
             self._told[submission.job_id] = reason
-            await self._tell(Paused(submission.job_id, reason))
-
-    async def _tell(self, outcome: Outcome) -> None:
-        try:
-            await self._on_outcome(outcome)
-        except HashfleetError as error:
-            logger.error("The coordinator did not take an outcome of job %s: %s", outcome.job_id, error)
+            await self._reporter.tell(Paused(submission.job_id, reason))
 
 
 def _same(one: Lane, other: Lane) -> bool:
