@@ -100,7 +100,8 @@ def _described(status: dict[str, Any]) -> str:
     if waiting := status.get("waiting_info"):
         words.append(
             f"age {waiting['current_age']}, difficulty {waiting['difficulty']}; hashing starts at age "
-            f"{waiting['target_age']}, difficulty {waiting['target_difficulty']}, in {waiting['blocks_remaining']} blocks"
+            f"{waiting['target_age']}, difficulty {waiting['target_difficulty']}, "
+            f"in {waiting['blocks_remaining']} blocks"
         )
     elif (progress := status.get("progress")) and status["status"] == "running":
         words.append(f"{progress['hashes']:,} hashes, {show_rate(progress['hash_rate'])}")
