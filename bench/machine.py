@@ -7,6 +7,7 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from bench.report import Machine, Made
 from hashfleet.version import __version__
@@ -32,12 +33,19 @@ def made_now(gpus: tuple[str, ...] = ()) -> Made:
     )
 
 
+#: What a run writes, left out in git's way of naming paths.
+_RECORDED: Final = (":!bench/results", ":!docs/benchmarks.md")
+
+
 def commit(checkout: Path) -> str | None:
-    """git's short hash of a checkout, "+changes" behind it if tracked files differ; None outside one."""
+    """git's short hash of a checkout, "+changes" behind it if tracked files differ; None outside one.
+
+    What a run of several kinds has just recorded changes nothing of what it measures, so results do not count.
+    """
     try:
         if _git(checkout, "rev-parse", "--show-toplevel") != str(checkout):
             return None  # an installed package within somebody else's checkout
-        changed = _git(checkout, "status", "--porcelain", "--untracked-files=no")
+        changed = _git(checkout, "status", "--porcelain", "--untracked-files=no", "--", ".", *_RECORDED)
         return _git(checkout, "rev-parse", "--short=10", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -229,6 +230,24 @@ def test_a_counter_that_prints_no_counts_is_a_failure(output: str) -> None:
 
 def test_a_commit_is_told_for_a_checkout_only(tmp_path: Path) -> None:
     assert machine.commit(tmp_path) is None
+
+
+def test_what_a_run_has_recorded_is_no_change_of_what_it_measures(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=tmp_path, check=True)
+
+    checkout = tmp_path.resolve()
+    (checkout / "bench" / "results").mkdir(parents=True)
+    result, code = checkout / "bench" / "results" / "jobs.json", checkout / "bench" / "code.py"
+    result.touch()
+    code.touch()
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "Begin")
+    result.write_text("{}")
+    assert not str(machine.commit(checkout)).endswith("+changes")
+    code.write_text("pass")
+    assert str(machine.commit(checkout)).endswith("+changes")
 
 
 def test_the_ports_of_this_machine_are_measured_or_it_is_said_why_not() -> None:
