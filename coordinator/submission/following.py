@@ -69,9 +69,12 @@ class Follower:
             return
         if accounts[flying.seen.attempt.address].sequence > flying.sequence and flying.seen.overtaken_at is None:
             flying.seen = replace(flying.seen, overtaken_at=height)
-        for proof in flying.proofs:
-            if proof.void is not None and height > proof.void[1]:
-                await self._close_void(proof)
+        # A transaction whose sequence is used may have moved the anchor itself, and not be indexed yet: then nothing is
+        # told before it can no longer surface (`may_surface`).
+        if flying.seen.overtaken_at is None:
+            for proof in flying.proofs:
+                if proof.void is not None and height > proof.void[1]:
+                    await self._close_void(proof)
         match follow(flying.seen, height):
             case Follow.SUPERSEDE:
                 await self._supersede(flying)

@@ -556,6 +556,25 @@ async def test_a_rival_that_was_faster_is_told_once_our_transaction_is_surely_no
     assert scene.lane.in_flight == 0
 
 
+async def test_a_clock_that_our_own_transaction_moved_is_not_told_as_stale_however_late_the_index_is(
+    scene: Scene,
+) -> None:
+    scene.chain.next_broadcasts.append("lost after")  # so that the work is read again before the bytes are sent again
+    scene.chain.includes = False
+    scene.chain.index_lag = 5
+    await scene.submit(scene.pose(1))
+
+    async def included_between_account_and_work(call: str) -> None:
+        if call == "read_work" and not scene.chain.includes:
+            scene.chain.includes = True
+            scene.chain.commit()
+
+    scene.chain.interrupt = included_between_account_and_work
+    await scene.block(12)
+    assert "Stale" not in scene.of("pow_1")
+    assert scene.included == ["pow_1"]
+
+
 async def test_a_void_transaction_does_not_hold_its_sequence(scene: Scene) -> None:
     scene.chain.next_broadcasts.append("lost before")
     await scene.submit(scene.pose(1))
