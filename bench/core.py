@@ -9,6 +9,7 @@ from bench.jobs import ripe_at_once
 from bench.machine import made_now
 from bench.one_device import Choice
 from bench.report import CoreReport, Times
+from coordinator.server import set_up_process
 
 WAITING_JOBS, IDLE_SECONDS = 100_000, 20.0
 RIPE_JOBS, RIPE_DIFFICULTY = 3_000, 3
@@ -20,6 +21,7 @@ async def measure_core(
     choice: Choice, rounds: int, *, waiting: int = WAITING_JOBS, ripe: int = RIPE_JOBS, workers: int = WORKERS
 ) -> CoreReport:
     """All of it, one after the other; what takes long is measured once, solving ripe jobs so many rounds."""
+    set_up_process()
     made = made_now()
     heights = measure_heights(waiting, HEIGHTS)
     grant = await measure_grants(workers, GRANTS)

@@ -17,7 +17,6 @@ import contextlib
 import inspect
 import logging
 import math
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -34,7 +33,7 @@ from coordinator.chain.client import Block, ChainClient
 from coordinator.chain.structsd import StructsdClient
 from coordinator.core.events import Ticked, WorkerHeard
 from coordinator.core.job import JobState
-from coordinator.server import SWITCH_SECONDS
+from coordinator.server import set_up_process
 from coordinator.service import Service
 from coordinator.store.protocol import Store
 from coordinator.store.sql import SqlStore, open_store
@@ -255,7 +254,7 @@ async def measure_case(case: Case, players: int) -> PlayersFigure:
 
 async def measure_players(players: int, cases: Sequence[Case] = CASES) -> PlayersReport:
     """Every case, one after the other."""
-    sys.setswitchinterval(SWITCH_SECONDS)
+    set_up_process()
     made = made_now()
     return PlayersReport(
         made=made, version=VERSION, figures=tuple([await measure_case(case, players) for case in cases])

@@ -8,7 +8,6 @@ leaves the store's thread what Python's lock leaves it. Then all jobs are read b
 from __future__ import annotations
 
 import asyncio
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 import click
 
 from coordinator.core.job import FoundProof, Job, JobState, Transaction, TransactionState
-from coordinator.server import SWITCH_SECONDS
+from coordinator.server import set_up_process
 from coordinator.service import ROUND_EVENTS
 from coordinator.store.protocol import JobFilter
 from coordinator.store.sql import SqlStore, open_store
@@ -77,7 +76,7 @@ async def keep_busy() -> None:
 
 async def measure(rounds: int) -> None:
     """Print one line for each figure."""
-    sys.setswitchinterval(SWITCH_SECONDS)
+    set_up_process()
     for loop in ("idle", "busy"):
         with tempfile.TemporaryDirectory() as folder:
             store = await open_store(Path(folder) / "jobs.db")
