@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -113,7 +114,13 @@ class PostgresServer:
         return name
 
     def stop(self) -> None:
-        self._shell.communicate(timeout=60)
+        # Not by closing the pipe alone: a process that some test forked and left may hold its other end open.
+        postmaster = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGQUIT)
+        assert self._shell.stdin is not None
+        self._shell.stdin.close()
+        self._shell.kill()
+        self._shell.wait(timeout=60)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, program: str, *arguments: str) -> None:
