@@ -38,8 +38,8 @@ GRACE_SECONDS = 1.0
 SWITCH_SECONDS = 0.001
 #: Python's collector of cycles: allocations before its first look, looks before the second and before the one at
 #: everything, which grows with the jobs and stands in the way of all else. With the default (700, 10, 10) the order to
-#: stop 1,000 devices took 137 ms at the 99th percentile (`hashfleet bench core` at 971049e03e); the pauses were its looks
-#: at everything, so these come rarely.
+#: stop 1,000 devices took 137 ms at the 99th percentile (`hashfleet bench core` at 971049e03e); the pauses were its
+#: looks at everything, so these come rarely.
 COLLECTOR_THRESHOLDS = (10_000, 10, 1_000)
 #: What a client on this machine dials for a server that listens everywhere.
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
