@@ -54,8 +54,15 @@ class _Waiting:
     tx: Transaction
     #: The first height whose block may hold it.
     not_before: int = 0
-    #: `Faults.generation` at which it was told to nobody else; None if it was.
-    isolated_in: int | None = None
+    #: The node that told it to nobody else, by its faults, and their generation then; None if the others know it.
+    isolated: tuple[Faults, int] | None = None
+
+    @property
+    def isolated_at(self) -> Faults | None:
+        """The faults of the only node that knows it still."""
+        if self.isolated is None or self.isolated[0].generation != self.isolated[1]:
+            return None
+        return self.isolated[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,8 @@ class View:
     state: State
     #: Newest height whose transactions are found by their hash.
     indexed: int
+    #: What goes wrong at the node that is asked.
+    faults: Faults
 
     @property
     def last_block(self) -> Block:
@@ -88,7 +97,10 @@ class View:
 
 
 class Chain:
-    """One node's view of a chain that only this node makes."""
+    """A chain that one process makes, and its mempool. Its nodes are one, unless others with faults of their own ask.
+
+    All nodes share the mempool, as if gossip took no time; only what is isolated at one of them is not the others'.
+    """
 
     def __init__(
         self,
@@ -107,6 +119,7 @@ class Chain:
             raise InvalidInput(f"the start height is {height}; it should be from 1 to {MAX_HEIGHT - 1}")
         self.chain_id = chain_id
         self.state = state
+        #: What goes wrong at the first node.
         self.faults = faults or Faults()
         self._address_cap = address_cap
         self._min_gas_price = min_gas_price
@@ -160,21 +173,22 @@ class Chain:
         """What the mempool holds, in order."""
         return tuple(waiting.tx.raw for waiting in self._mempool.values())
 
-    def view(self, height: int | None = None) -> View:
-        """What this node answers from: its last block (an older one if it fell behind), or a height that it keeps.
+    def view(self, height: int | None = None, *, faults: Faults | None = None) -> View:
+        """What a node answers from: its last block (an older one if it fell behind), or a height that it keeps.
 
-        Raises InvalidInput for a height that it does not.
+        The node is the one with these faults, the first if None. Raises InvalidInput for a height that is not kept.
         """
+        faults = faults or self.faults
         newest = self.height
-        if self.faults.blocks_behind:
-            newest = max(newest - self.faults.blocks_behind, min(self._states, default=newest))
+        if faults.blocks_behind:
+            newest = max(newest - faults.blocks_behind, min(self._states, default=newest))
         at = newest if height is None else height
         state = self.state if at == self.height else self._states.get(at)
         if state is None or at > newest:
             told = f"failed to load state at height {at}; version does not exist (latest height: {newest})"
             raise InvalidInput(told)
-        chain_id = self.faults.other_chain_id or self.chain_id
-        return View(self, chain_id, at, state, min(at, newest - self.faults.index_lag))
+        chain_id = faults.other_chain_id or self.chain_id
+        return View(self, chain_id, at, state, min(at, newest - faults.index_lag), faults)
 
     def on_commit(self, listener: CommitListener) -> None:
         """Call `listener` with every block from now on, right after it is committed."""
@@ -182,10 +196,14 @@ class Chain:
 
     # what changes the chain
 
-    def broadcast(self, raw: bytes) -> tuple[str, TxResult]:
-        """Offer a transaction: its hash and the answer of CheckTx. Raises MempoolRefusal."""
+    def broadcast(self, raw: bytes, faults: Faults | None = None) -> tuple[str, TxResult]:
+        """Offer a transaction to the node with these faults (the first if None): its hash and the answer of CheckTx.
+
+        Raises MempoolRefusal.
+        """
+        faults = faults or self.faults
         hash_ = tx_hash(raw)
-        if (told := self.faults.refusal()) is not None:
+        if (told := faults.refusal()) is not None:
             if told.codespace == "sdk" and told.code in _BEFORE_CHECK:
                 raise MempoolRefusal(told.codespace, told.code, told.log)
             return hash_, told
@@ -193,6 +211,11 @@ class Chain:
             raise MempoolRefusal("sdk", 20, f"mempool is full: number of txs {len(self._mempool)}")
         if len(raw) > MAX_TX_BYTES:
             raise MempoolRefusal("sdk", 21, f"Tx too large. Max size is {MAX_TX_BYTES}, but got {len(raw)}")
+        waiting = self._mempool.get(hash_)
+        if waiting is not None and waiting.isolated_at not in (None, faults):
+            # New to this node, which tells the others.
+            self._mempool[hash_] = replace(waiting, isolated=None)
+            return hash_, TxResult(gas_wanted=gas_limit(waiting.tx, self.state.rules))
         if hash_ in self._cache:
             raise MempoolRefusal("sdk", 19, "tx already exists in cache")
         try:
@@ -201,10 +224,10 @@ class Chain:
         except TxError as error:
             return hash_, _refused(error)
         admitted = TxResult(gas_wanted=gas_limit(tx, self.state.rules))
-        if self.faults.loses():
+        if faults.loses():
             return hash_, admitted
-        held = self.faults.blocks_held()
-        isolated = self.faults.generation if self.faults.isolates() else None
+        held = faults.blocks_held()
+        isolated = (faults, faults.generation) if faults.isolates() else None
         self._mempool[hash_] = _Waiting(tx, self.height + 1 + held, isolated)
         self._remember(hash_)
         return hash_, admitted
@@ -260,11 +283,20 @@ class Chain:
         else:
             self._check = self._new_session(Mode.CHECK)
 
-    def forget_mempool(self) -> None:
-        """Lose what is pending and what the cache remembers, as a node does that is restarted."""
-        self._mempool.clear()
-        self._cache.clear()
-        self._check = self._new_session(Mode.CHECK)
+    def forget_mempool(self, *, only_of: Faults | None = None) -> None:
+        """Lose what is pending and what the cache remembers, as a node does that is restarted.
+
+        Where other nodes keep it, that is only what the restarted one (`only_of`, by its faults) told nobody.
+        """
+        for hash_, waiting in list(self._mempool.items()):
+            if only_of is None or waiting.isolated_at is only_of:
+                del self._mempool[hash_]
+                self._cache.pop(hash_, None)
+        if only_of is None:
+            self._cache.clear()
+            self._check = self._new_session(Mode.CHECK)
+        else:
+            self._recheck()
 
     @contextlib.contextmanager
     def edit(self) -> Iterator[Changes]:
@@ -295,7 +327,7 @@ class Chain:
         chosen: list[Transaction] = []
         expected: dict[str, int] = {}
         for waiting in self._mempool.values():
-            if waiting.not_before > height or waiting.isolated_in == self.faults.generation:
+            if waiting.not_before > height or waiting.isolated_at is not None:
                 continue
             tx = waiting.tx
             signed = dict(zip(tx.creators, (signer.sequence for signer in tx.signers), strict=True))

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.message import Message
 
 from devnet.chain import Chain
-from devnet.faults import Door, Dropped
+from devnet.faults import Door, Dropped, Faults
 from devnet.queries import HEIGHT_HEADER, METHODS, Method, QueryError
 from hashfleet.errors import HashfleetError, InvalidInput
 
@@ -21,8 +21,8 @@ MAX_REQUEST_BYTES = 2 * 1024 * 1024
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in the stubs only
 
 
-def make_server(chain: Chain) -> grpc.aio.Server:
-    """A server with all services registered, bound to nothing yet."""
+def make_server(chain: Chain, faults: Faults) -> grpc.aio.Server:
+    """A server of the node with these faults, with all services registered, bound to nothing yet."""
     server = grpc.aio.server(
         options=[
             ("grpc.so_reuseport", 0),  # else a second devnet on the same port would share it silently
@@ -31,7 +31,7 @@ def make_server(chain: Chain) -> grpc.aio.Server:
     )
     services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for method in METHODS.values():
-        services.setdefault(method.service, {})[method.name] = _handler(chain, method)
+        services.setdefault(method.service, {})[method.name] = _handler(chain, faults, method)
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler(service, handlers) for service, handlers in services.items()]
     )
@@ -49,12 +49,11 @@ def bind(server: grpc.aio.Server, host: str, port: int) -> int:
     return bound
 
 
-def _handler(chain: Chain, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(chain: Chain, faults: Faults, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
     async def answer(request: Message, context: Context) -> Message:
-        faults = chain.faults
         try:
             await faults.arriving(Door.GRPC, method.name)
-            view = chain.view(_asked_height(context))
+            view = chain.view(_asked_height(context), faults=faults)
             told = method.answer(view, request)
             await faults.answering(Door.GRPC, method.name)
         except Dropped:  # what a client's library makes of a connection that was lost

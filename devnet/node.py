@@ -1,4 +1,4 @@
-"""The devnet as one object: a chain, its two servers, its clock and its file."""
+"""The devnet as one object: a chain, the doors of its nodes, its clock and its file."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
-
-from devnet import grpc_server, scenario, state_file, web_server
+from devnet import scenario, state_file
 from devnet.ante import ADDRESS_CAP
 from devnet.block import Block, IncludedTx
 from devnet.chain import Chain
+from devnet.doors import Doors
 from devnet.faults import Door, Faults
-from devnet.rest_server import MAX_BODY_BYTES as MAX_REST_BYTES
-from devnet.rest_server import RestApp
-from devnet.rpc_server import MAX_BODY_BYTES as MAX_RPC_BYTES
-from devnet.rpc_server import RpcApp
 from devnet.rules import DEFAULT_VERSION, VERSIONS
 from devnet.staging import Condition, Stage
 from devnet.state import PERMISSION_ALL
-from devnet.web_server import WebServer
 from hashfleet.action import Action
 from hashfleet.errors import HashfleetError, InvalidInput
 
@@ -100,12 +94,9 @@ class Devnet:
         self._state_path = state_path
         self._host = host
         self._rest_host = rest_host or host
-        self._ports = (grpc_port, rpc_port, rest_port)
-        self._grpc: grpc.aio.Server | None = None
-        self._rpc_app = RpcApp(self.chain)
-        self._rest_app = RestApp(self.chain, sparse=sparse_json)
-        self._rpc: WebServer | None = None
-        self._rest: WebServer | None = None
+        self._sparse_json = sparse_json
+        ports = (grpc_port, rpc_port, rest_port)
+        self._nodes = [Doors(self.chain, self.faults, host, self._rest_host, ports, sparse_json=sparse_json)]
         self._clock: asyncio.Task[None] | None = None
 
     # where it is
@@ -122,17 +113,34 @@ class Devnet:
     @property
     def grpc_address(self) -> str:
         """host:port of structsd's gRPC; ports are known once started."""
-        return f"{self._host}:{self._ports[0]}"
+        return self._nodes[0].grpc_address
 
     @property
     def rpc_url(self) -> str:
         """URL of CometBFT's RPC; the WebSocket is below it at /websocket."""
-        return f"http://{self._host}:{self._ports[1]}"
+        return self._nodes[0].rpc_url
 
     @property
     def rest_url(self) -> str | None:
         """URL of structsd's REST, None if it is not served."""
-        return None if self._ports[2] is None else f"http://{self._rest_host}:{self._ports[2]}"
+        return self._nodes[0].rest_url
+
+    @property
+    def nodes(self) -> tuple[Doors, ...]:
+        """The nodes of the chain; what this object tells of itself, and `faults`, is of the first."""
+        return tuple(self._nodes)
+
+    def add_node(self, seed: int = 0) -> Doors:
+        """Another node of the same chain, at ports of its own and with faults of its own, of this seed.
+
+        It opens when the devnet starts, or by its own `open`; it shares the mempool with the others.
+        """
+        rest_port = None if self.rest_url is None else 0
+        node = Doors(
+            self.chain, Faults(seed), self._host, self._rest_host, (0, 0, rest_port), sparse_json=self._sparse_json
+        )
+        self._nodes.append(node)
+        return node
 
     # its life
 
@@ -141,7 +149,8 @@ class Devnet:
         if self._state_path:
             self._save()
         try:
-            await self._open()
+            for node in self._nodes:
+                await node.open()
         except BaseException:
             await self.stop()
             raise
@@ -154,61 +163,31 @@ class Devnet:
             self._clock.cancel()
             await asyncio.gather(self._clock, return_exceptions=True)
             self._clock = None
-        await self._close()
+        for node in self._nodes:
+            await node.close()
 
-    async def go_down(self) -> None:
-        """Close all doors, as a node does that is stopped; blocks are made by others meanwhile.
+    async def go_down(self, node: Doors | None = None) -> None:
+        """Close all doors of a node (the first if None), as one does that is stopped; others make blocks meanwhile.
 
-        What was in the mempool and its cache is gone.
+        What was in the mempool and its cache is gone, if no other node of the devnet has it.
         """
-        await self._close()
-        self.chain.forget_mempool()
+        node = node or self._nodes[0]
+        await node.close()
+        self.chain.forget_mempool(only_of=node.faults if any(other.is_open for other in self._nodes) else None)
 
-    async def come_back(self) -> None:
+    async def come_back(self, node: Doors | None = None) -> None:
         """Open the doors again, at the addresses that they had. Raises HashfleetError if one is taken now."""
-        await self._open()
+        await (node or self._nodes[0]).open()
 
-    async def restart(self, *, blocks_meanwhile: int = 0) -> None:
-        """Go down, let the others make that many blocks, and come back."""
-        await self.go_down()
+    async def restart(self, node: Doors | None = None, *, blocks_meanwhile: int = 0) -> None:
+        """Let a node (the first if None) go down, the others make that many blocks, and the node come back."""
+        await self.go_down(node)
         await self.advance(blocks_meanwhile)
-        await self.come_back()
+        await self.come_back(node)
 
     def cut(self, door: Door) -> None:
         """Cut all connections that are open at this door now, which may not be gRPC's; new ones are welcome."""
-        if door is Door.WEBSOCKET:
-            self._rpc_app.subscriptions.cut()
-        elif (server := {Door.RPC: self._rpc, Door.REST: self._rest}.get(door)) is not None:
-            server.cut_all()
-        else:
-            raise InvalidInput(f"the door {door.value} is not open, or cannot be cut; go_down closes it")
-
-    async def _open(self) -> None:
-        grpc_port, rpc_port, rest_port = self._ports
-        self._grpc = grpc_server.make_server(self.chain)
-        grpc_port = grpc_server.bind(self._grpc, self._host, grpc_port)
-        listener = web_server.listen(self._host, rpc_port, "RPC")
-        self._rpc = WebServer(self._rpc_app.asgi(), listener, max_body_bytes=MAX_RPC_BYTES)
-        if rest_port is not None:
-            listener = web_server.listen(self._rest_host, rest_port, "REST")
-            self._rest = WebServer(self._rest_app.asgi(), listener, max_body_bytes=MAX_REST_BYTES)
-            rest_port = self._rest.port
-        self._ports = (grpc_port, self._rpc.port, rest_port)
-        await self._grpc.start()
-        await self._rpc.start()
-        if self._rest is not None:
-            await self._rest.start()
-
-    async def _close(self) -> None:
-        self.faults.hang_up()
-        self._rpc_app.subscriptions.close()
-        for server in (self._rpc, self._rest):
-            if server is not None:
-                await server.stop()
-        self._rpc = self._rest = None
-        if self._grpc is not None:
-            await self._grpc.stop(grace=0.1)
-            self._grpc = None
+        self._nodes[0].cut(door)
 
     async def run(self) -> None:
         """Wait until the clock fails. Raises what it failed of; never returns while the chain runs."""

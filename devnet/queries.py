@@ -194,7 +194,7 @@ def _broadcast_tx(view: View, request: service_pb2.BroadcastTxRequest) -> Messag
         told = "unsupported return type; supported types: sync, async"
         raise QueryError(grpc.StatusCode.INVALID_ARGUMENT, told)
     try:
-        hash_, result = view.chain.broadcast(request.tx_bytes)
+        hash_, result = view.chain.broadcast(request.tx_bytes, view.faults)
     except MempoolRefusal as error:
         hash_, result = tx_hash(request.tx_bytes), TxResult(error.code, error.codespace, error.log)
     if request.mode == service_pb2.BROADCAST_MODE_ASYNC:  # answers before CheckTx has run

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from devnet import records
 from devnet.chain import Chain, View
-from devnet.faults import Door, Dropped
+from devnet.faults import Door, Dropped, Faults
 from devnet.gateway_json import Json, printed
 from devnet.grpc_server import MAX_REQUEST_BYTES, asked_height
 from devnet.queries import HEIGHT_HEADER, METHODS, QueryError, shown_block
@@ -176,8 +176,9 @@ def _pattern(path: str) -> re.Pattern[str]:
 class RestApp:
     """The ASGI app."""
 
-    def __init__(self, chain: Chain, *, sparse: bool = False) -> None:
+    def __init__(self, chain: Chain, faults: Faults, *, sparse: bool = False) -> None:
         self._chain = chain
+        self._faults = faults
         self._sparse = sparse
         self._routes = _routes()
 
@@ -204,13 +205,12 @@ class RestApp:
         if found is None:
             return _failure(grpc.StatusCode.UNIMPLEMENTED, "Not Implemented")
         route, members = found
-        faults = self._chain.faults
         try:
-            await faults.arriving(Door.REST, route.name)
+            await self._faults.arriving(Door.REST, route.name)
             body = await _body(request)
-            view = self._chain.view(_wanted_height(request))
+            view = self._chain.view(_wanted_height(request), faults=self._faults)
             answer = self._answer(route, view, {k: unquote(v) for k, v in members.groupdict().items()}, body)
-            await faults.answering(Door.REST, route.name)
+            await self._faults.answering(Door.REST, route.name)
         except Dropped:
             return cut(request)
         except ClientDisconnect:

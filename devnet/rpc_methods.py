@@ -13,6 +13,7 @@ from devnet.block import Block, TxResult
 from devnet.chain import Chain, MempoolRefusal, View
 from devnet.comet_json import Json
 from devnet.event_query import parse, tx_events
+from devnet.faults import Faults
 from devnet.transactions import tx_hash
 from hashfleet.errors import InvalidInput
 
@@ -33,8 +34,9 @@ class RpcError(Exception):
 class RpcMethods:
     """All methods that need no connection of their own."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, faults: Faults) -> None:
         self._chain = chain
+        self._faults = faults
         self.names: Mapping[str, Callable[[Mapping[str, Any]], Json]] = {
             "health": lambda params: {},
             "status": self._status,
@@ -51,7 +53,7 @@ class RpcMethods:
 
     @property
     def _view(self) -> View:
-        return self._chain.view()
+        return self._chain.view(faults=self._faults)
 
     def call(self, name: str, params: Mapping[str, Any]) -> Json:
         """Run a method. Raises RpcError."""
@@ -115,7 +117,7 @@ class RpcMethods:
     def _broadcast_tx_sync(self, params: Mapping[str, Any]) -> Json:
         raw = _bytes(params, "tx")
         try:
-            hash_, result = self._chain.broadcast(raw)
+            hash_, result = self._chain.broadcast(raw, self._faults)
         except MempoolRefusal as error:
             raise RpcError(INTERNAL_ERROR, "Internal error", error.log) from error
         return _admission(hash_, result)
@@ -123,7 +125,7 @@ class RpcMethods:
     def _broadcast_tx_async(self, params: Mapping[str, Any]) -> Json:
         raw = _bytes(params, "tx")
         try:
-            self._chain.broadcast(raw)
+            self._chain.broadcast(raw, self._faults)
         except MempoolRefusal as error:
             raise RpcError(INTERNAL_ERROR, "Internal error", error.log) from error
         return _admission(tx_hash(raw), TxResult())

@@ -24,7 +24,7 @@ from devnet.block import Block
 from devnet.chain import Chain
 from devnet.comet_json import Json
 from devnet.event_query import EventMap, EventQuery, block_events, parse, tx_events
-from devnet.faults import Door, Dropped
+from devnet.faults import Door, Dropped, Faults
 from devnet.rpc_methods import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -51,13 +51,14 @@ MAX_WAITING = 200
 class Subscriptions:
     """Who listens to what. One per server; fed by the chain after every commit."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, faults: Faults) -> None:
         self._chain = chain
+        self._faults = faults
         self.connections: set[Connection] = set()
         chain.on_commit(self._committed)
 
     def _committed(self, block: Block) -> None:
-        for height in self._chain.faults.announced(block.height):
+        for height in self._faults.announced(block.height):
             announced = self._chain.block(height)
             if announced is not None:
                 self._publish(announced)
@@ -66,7 +67,7 @@ class Subscriptions:
         """Offer a block and its transactions to all connections."""
         if not self.connections:
             return
-        chain_id = self._chain.faults.other_chain_id or self._chain.chain_id
+        chain_id = self._faults.other_chain_id or self._chain.chain_id
         whole = {
             "block": comet_json.block_json(chain_id, block),
             "block_id": comet_json.block_id(block.hash),
@@ -166,10 +167,10 @@ class Connection:
 class RpcApp:
     """The HTTP and WebSocket endpoints."""
 
-    def __init__(self, chain: Chain) -> None:
-        self._faults = chain.faults
-        self._methods = RpcMethods(chain)
-        self.subscriptions = Subscriptions(chain)
+    def __init__(self, chain: Chain, faults: Faults) -> None:
+        self._faults = faults
+        self._methods = RpcMethods(chain, faults)
+        self.subscriptions = Subscriptions(chain, faults)
 
     def asgi(self) -> Starlette:
         return Starlette(

@@ -160,7 +160,7 @@ async def test_open_websockets_can_be_cut_at_once(client):
         client.node.cut(Door.WEBSOCKET)
         with pytest.raises(CUT):
             await next_height()
-    assert client.node._rpc_app.subscriptions.connections == set()
+    assert client.node.nodes[0]._rpc_app.subscriptions.connections == set()
 
 
 async def test_a_door_that_cannot_be_cut_says_so(client):

@@ -272,5 +272,5 @@ async def test_lists_are_bare_and_capped_from_v022_on(owner, version, shown, tot
 
 async def test_small_answers_are_sent_at_once(served, rest):
     await rest.get("/blockheight")
-    (connection,) = served.node._rest._state.connections
+    (connection,) = served.node.nodes[0]._rest._state.connections
     assert connection.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

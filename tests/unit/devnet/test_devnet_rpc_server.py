@@ -261,4 +261,4 @@ async def test_a_fault_in_a_method_is_an_internal_error_without_its_text(served,
 
 
 def _connections(served):
-    return served.node._rpc_app.subscriptions.connections
+    return served.node.nodes[0]._rpc_app.subscriptions.connections
