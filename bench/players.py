@@ -69,10 +69,11 @@ class Case:
     """One way to sign."""
 
     name: str
-    #: Keys, each of a player of its own that an equal share of the owners let do it.
+    #: Keys, each of a player of its own that an equal share of the owners let do it, or all of them if it is `shared`.
     keys: int
     #: Proofs in one transaction at most.
     batch: int
+    shared: bool = False
 
 
 CASES: Final = (
@@ -80,6 +81,7 @@ CASES: Final = (
     Case("one key, batching", 1, 8),
     Case("eight keys", 8, 1),
     Case("eight keys, batching", 8, 8),
+    Case("eight keys for everybody", 8, 1, shared=True),
 )
 
 
@@ -191,8 +193,8 @@ async def _coordinator(devnet: Devnet, keys: Sequence[SigningKey], batch: int) -
                 raise each
 
 
-def _pose(devnet: Devnet, players: int, keys: Sequence[SigningKey]) -> list[JobRequest]:
-    """Players with their objects, each of which lets one of the keys' players work for him; and what is asked for."""
+def _pose(devnet: Devnet, players: int, keys: Sequence[SigningKey], *, shared: bool) -> list[JobRequest]:
+    """Players with their objects, who let one of the keys' players work for them, or all; and what is asked for."""
     requests = []
     with devnet.edit() as stage:
         for number, key in enumerate(keys, 1):
@@ -201,7 +203,8 @@ def _pose(devnet: Devnet, players: int, keys: Sequence[SigningKey]) -> list[JobR
             index = 100 + number
             owner = SigningKey((1_000_000 + number).to_bytes(32, "big"))
             stage.add_player(f"1-{index}", owner.address, ore=1)
-            stage.grant(f"1-{index}", f"1-{1 + number % len(keys)}", HASH_BITS)
+            for place in range(len(keys)) if shared else (number % len(keys),):
+                stage.grant(f"1-{index}", f"1-{1 + place}", HASH_BITS)
             for place, (kind, action, blocks) in enumerate(OBJECTS):
                 object_id = f"5-{len(OBJECTS) * index + place}"
                 condition = Condition.BUILDING if action is Action.BUILD else Condition.ONLINE
@@ -214,7 +217,7 @@ async def measure_case(case: Case, players: int) -> PlayersFigure:
     """All proofs of so many players, from the moment at which all are ripe. Raises HashfleetError if one is lost."""
     keys = [SigningKey(number.to_bytes(32, "big")) for number in range(1, case.keys + 1)]
     async with Devnet(scenario_name="empty", start_height=START, version=VERSION, rest_port=None) as devnet:
-        requests = _pose(devnet, players, keys)
+        requests = _pose(devnet, players, keys, shared=case.shared)
         least = least_blocks(len(requests), case.keys, case.batch)
         async with _coordinator(devnet, keys, case.batch) as house:
             began = time.perf_counter()

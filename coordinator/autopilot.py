@@ -60,7 +60,7 @@ class Signers(Protocol):
     @property
     def addresses(self) -> tuple[str, ...]: ...
 
-    async def choose_signer(self, action: Action, object_id: str) -> str: ...
+    async def who_may_sign(self, action: Action, object_id: str) -> tuple[str, ...]: ...
 
 
 SubmitAll = Callable[[Sequence[JobRequest]], Awaitable[list[tuple[JobView, bool] | HashfleetError]]]
@@ -395,7 +395,7 @@ class Autopilot:
             if checked is not None and height < checked + LOOK_BLOCKS:
                 continue
             try:
-                await self._signers.choose_signer(action, object_id)
+                await self._signers.who_may_sign(action, object_id)
             except KeyProblem as error:
                 player.allowed.pop(action, None)
                 if player.refusals.get(action) != str(error):

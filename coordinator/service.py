@@ -332,19 +332,19 @@ class Service:
     async def _read_work(self, command: ReadWork) -> None:
         request = command.request
         submitted = request.mode is Mode.SUBMIT
-        signer, watched = "", frozenset[str]()
+        current, signer, watched = self._signer_of(command.job_id), "", frozenset[str]()
         try:
             async with self._chain_reads:
                 if request.action is Action.CHARTER:
                     # The puzzle names the solver, so the key comes before the puzzle, with each reading.
                     if submitted:
-                        signer = await self._submitter.choose_signer(request.action, request.object_id)
+                        signer = await self._submitter.choose_signer(request.action, request.object_id, current)
                     reading = await read_charter(self._chain, request, signer)
                 else:
                     reading = await self._chain.read_work(request.action, request.object_id)
                     watched = reading.depends_on
                     if command.check_signer:
-                        signer = await self._submitter.choose_signer(request.action, request.object_id)
+                        signer = await self._submitter.choose_signer(request.action, request.object_id, current)
         except WorkGone as error:
             event: Event = WorkNotRead(self._clock(), command.job_id, Trouble.GONE, str(error), error.depends_on)
         except WorkPaused as error:
@@ -357,14 +357,14 @@ class Service:
             event = WorkNotRead(self._clock(), command.job_id, Trouble.UNAVAILABLE, str(error))
         else:
             # Whoever takes a key its rights touches the key, not the work. The key was chosen before, if not now.
-            known = signer or self._signer_of(command.job_id)
+            known = signer or current
             depends_on = reading.depends_on | {_rights_of(known)} if known else reading.depends_on
             event = WorkRead(self._clock(), command.job_id, reading.work, depends_on, reading.clock, signer)
         self._inbox.put_nowait((event, None, _nothing))
 
-    def _signer_of(self, job_id: str) -> str | None:
+    def _signer_of(self, job_id: str) -> str:
         job = self._machine.job(job_id)
-        return None if job is None else job.signer
+        return (job.signer or "") if job is not None else ""
 
     async def _take_outcome(self, outcome: Outcome) -> None:
         await self.apply(outcome_event(outcome, self._clock()))

@@ -1,8 +1,9 @@
 """All signing accounts of this coordinator: a lane each, and who signs for what. A `Submitter`.
 
-The key for a job is chosen when its work is first read, before anything is hashed: the first one, in the order in
-which they were given, whose player owns the object, else the first one that the owner lets do it. A key that loses its
-right is replaced by another; if there is none, the job is held with the reason.
+The key for a job is chosen when its work is first read, before anything is hashed: one of those whose player owns the
+object, else one of those that the owner lets do it. Keys that are equal in this take turns, because each address may
+send five transactions per block and no more. A job keeps its key; one that loses its right is replaced by another, and
+if there is none, the job is held with the reason.
 
 Without any key nothing is sent: jobs that ask for a transaction wait and say so.
 """
@@ -68,6 +69,8 @@ class Lanes:
                 company=self,
                 takes_orphans=not self._lanes,
             )
+        #: Addresses, the one chosen longest ago first.
+        self._turns = list(self._lanes)
         #: Proofs whose key is not known or not here any more, by job; and what was told of them.
         self._unassigned: dict[str, Submission] = {}
         self._told: dict[str, str] = {}
@@ -92,15 +95,17 @@ class Lanes:
         """How each of its addresses fares, in their order."""
         return tuple(lane.status() for lane in self._lanes.values())
 
-    async def choose_signer(self, action: Action, object_id: str) -> str:
-        """The address that is to sign for this work.
-
-        Raises KeyProblem if no key may, WorkPaused if there are no keys at all, and what the chain client raises.
-        """
+    async def who_may_sign(self, action: Action, object_id: str) -> tuple[str, ...]:
+        """The addresses that may sign for this work, equally well; see `Submitter.who_may_sign`."""
         if not self._lanes:
             raise WorkPaused(NO_KEY)
-        delegate, refusals = "", []
+        owner = ""
+        owners: list[str] = []
+        delegates: list[str] = []
+        refusals: list[str] = []
         for address, lane in self._lanes.items():
+            if owner and lane.player_id not in ("", owner):
+                continue  # a delegate at best: one question less of a thousand, where each player brings a key
             try:
                 right = await self._chain.check_signer(address, action, object_id)
             except KeyProblem as error:
@@ -108,11 +113,21 @@ class Lanes:
                 continue
             lane.player_id = right.player_id
             if right.owns:
-                return address
-            delegate = delegate or address
-        if delegate:
-            return delegate
+                owner = right.player_id
+            (owners if right.owns else delegates).append(address)
+        if best := owners or delegates:
+            return tuple(best)
         raise KeyProblem(refusals[0] if len(refusals) == 1 else f"no key may do it: {'; '.join(refusals)}")
+
+    async def choose_signer(self, action: Action, object_id: str, current: str = "") -> str:
+        """The address that is to sign for this work; see `Submitter.choose_signer`."""
+        best = await self.who_may_sign(action, object_id)
+        if current in best:
+            return current
+        chosen = min(best, key=self._turns.index)
+        self._turns.remove(chosen)
+        self._turns.append(chosen)
+        return chosen
 
     async def recover(self) -> None:
         """Take up the live attempts of the ledger. May be called again until it is run. Raises StoreError."""
@@ -165,7 +180,7 @@ class Lanes:
 
     async def reassign(self, submission: Submission, lane: Lane) -> None:
         """The chain says that the lane's key may not do this: let another lane have it. Raises KeyProblem."""
-        address = await self.choose_signer(submission.work.action, submission.work.object_id)
+        address = await self.choose_signer(submission.work.action, submission.work.object_id, lane.address)
         if address == lane.address:
             raise KeyProblem(f"the key {address} has its rights all the same; the chain should be asked again later")
         logger.info("Job %s is signed for with %s from now on, not with %s.", submission.job_id, address, lane.address)

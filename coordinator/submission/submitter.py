@@ -45,11 +45,18 @@ class Submitter(Protocol):
         """The addresses that it signs with, first choice first; empty if it has none of its own."""
         ...
 
-    async def choose_signer(self, action: Action, object_id: str) -> str:
-        """The address that is to sign for this work; empty if somebody else signs who does not tell it.
+    async def who_may_sign(self, action: Action, object_id: str) -> tuple[str, ...]:
+        """The addresses that may sign for this work, equally well; empty if somebody else signs who does not tell it.
 
-        Asked before anything is hashed. Raises KeyProblem if nobody may sign for it, and ChainError: WorkGone if there
-        is no such object, ChainUnavailable if that cannot be found out now.
+        Raises KeyProblem if nobody may sign for it, WorkPaused if there is no key at all, and ChainError: WorkGone if
+        there is no such object, ChainUnavailable if that cannot be found out now.
+        """
+        ...
+
+    async def choose_signer(self, action: Action, object_id: str, current: str = "") -> str:
+        """One of `who_may_sign`, asked before anything is hashed: the `current` one if it is among them, else in turn.
+
+        Empty if somebody else signs. Raises what `who_may_sign` raises.
         """
         ...
 

@@ -55,11 +55,11 @@ class ListedChain:
     def addresses(self) -> tuple[str, ...]:
         return (ADDRESS,)
 
-    async def choose_signer(self, action: Action, object_id: str) -> str:
+    async def who_may_sign(self, action: Action, object_id: str) -> tuple[str, ...]:
         self.rights.append((ADDRESS, action, object_id))
         if action in self.forbidden:
             raise self.forbidden[action]
-        return ADDRESS
+        return (ADDRESS,)
 
 
 @dataclass

@@ -8,7 +8,13 @@ from bench.players import Case, least_blocks, measure_case
 
 
 @pytest.mark.parametrize(
-    ("case", "least"), [(Case("one key, batching", 1, 8), 4), (Case("eight keys, batching", 8, 8), 1)], ids=str
+    ("case", "least"),
+    [
+        (Case("one key, batching", 1, 8), 4),
+        (Case("eight keys, batching", 8, 8), 1),
+        (Case("eight keys for everybody", 8, 1, shared=True), 4),
+    ],
+    ids=str,
 )
 async def test_the_proofs_of_many_players_are_included_in_about_as_few_blocks_as_can_be(case: Case, least: int) -> None:
     measured = await measure_case(case, players=50)

@@ -45,12 +45,12 @@ class OneNodeChain:
         self.sent: list[str] = []
         self._news: asyncio.Queue[Block] = asyncio.Queue()
 
-    def make_block(self) -> None:
+    def make_block(self, touched: frozenset[str] | None = None) -> None:
         self.height += 1
         for tx_hash in self.mempool:
             self.included[tx_hash] = TxAnswer(tx_hash, 0, "", "", self.height)
         self.mempool.clear()
-        self._news.put_nowait(Block(self.height, 5.0 * self.height))
+        self._news.put_nowait(Block(self.height, 5.0 * self.height, touched))
 
     async def connect(self) -> None:
         self._check()
@@ -67,7 +67,7 @@ class OneNodeChain:
         self._check()
         if object_id not in self.works:
             raise WorkGone(f"there is no struct {object_id}")
-        return WorkReading(self.works[object_id], frozenset({object_id}))
+        return WorkReading(self.works[object_id], frozenset({object_id, "1-7@"}))
 
     async def outstanding_work(self, player_id: str) -> list[tuple[Action, str]]:
         self._check()

@@ -24,7 +24,7 @@ OWNER, DELEGATE = SigningRight("1-7", "1-7"), SigningRight("1-9", "1-7")
 # ---- the choice --------------------------------------------------------------------------------------------------
 
 
-async def test_the_first_key_that_may_is_chosen(scene: Scene) -> None:
+async def test_a_key_that_may_is_chosen(scene: Scene) -> None:
     await scene.run_lanes(FIRST, SECOND, THIRD)
     scene.chain.rights = {FIRST.address: KeyProblem("not registered")}
     assert await scene.lane.choose_signer(Action.MINE, "5-1") == SECOND.address
@@ -36,10 +36,35 @@ async def test_the_owners_key_goes_before_a_delegates(scene: Scene) -> None:
     assert await scene.lane.choose_signer(Action.MINE, "5-1") == THIRD.address
 
 
-async def test_of_delegates_the_first_one_is_chosen(scene: Scene) -> None:
+@pytest.mark.parametrize("right", [OWNER, DELEGATE], ids=["owners", "delegates"])
+async def test_keys_with_an_equal_right_take_turns(scene: Scene, right: SigningRight) -> None:
+    await scene.run_lanes(FIRST, SECOND, THIRD)
+    scene.chain.rights = {FIRST.address: right, SECOND.address: KeyProblem("not registered"), THIRD.address: right}
+    chosen = [await scene.lane.choose_signer(Action.MINE, f"5-{number}") for number in range(4)]
+    assert chosen == [FIRST.address, THIRD.address] * 2
+
+
+async def test_asking_who_may_sign_is_no_turn(scene: Scene) -> None:
     await scene.run_lanes(FIRST, SECOND)
-    scene.chain.rights = {FIRST.address: DELEGATE, SECOND.address: DELEGATE}
+    assert await scene.lane.who_may_sign(Action.MINE, "5-1") == (FIRST.address, SECOND.address)
     assert await scene.lane.choose_signer(Action.MINE, "5-1") == FIRST.address
+
+
+async def test_a_work_keeps_its_key_as_long_as_no_other_goes_before_it(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND, THIRD)
+    scene.chain.rights = {FIRST.address: DELEGATE, SECOND.address: DELEGATE, THIRD.address: KeyProblem("no right")}
+    kept = [await scene.lane.choose_signer(Action.MINE, "5-1", SECOND.address) for _ in range(3)]
+    assert kept == [SECOND.address] * 3
+    scene.chain.rights[THIRD.address] = OWNER
+    assert await scene.lane.choose_signer(Action.MINE, "5-1", SECOND.address) == THIRD.address
+
+
+async def test_a_key_of_another_player_is_not_asked_about_once_the_owners_is_found(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    scene.chain.rights = {FIRST.address: OWNER, SECOND.address: DELEGATE}
+    await scene.lane.who_may_sign(Action.MINE, "5-1")
+    scene.chain.rights[SECOND.address] = AssertionError("it is known whose key it is")
+    assert await scene.lane.who_may_sign(Action.MINE, "5-2") == (FIRST.address,)
 
 
 async def test_where_no_key_may_the_reason_of_each_is_told(scene: Scene) -> None:
