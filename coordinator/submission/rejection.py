@@ -7,12 +7,10 @@ strictly. What is done about a rejection is decided from its code alone (`verdic
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Final
 
 from coordinator.submission.attempt import RejectionCause
-from hashfleet.action import MAX_HEIGHT, Action, Work
-from hashfleet.errors import InvalidInput
+from hashfleet.action import MAX_HEIGHT, Action, Work, prefix
 from hashfleet.proof import Proof
 
 #: Code of codespace "structs" for a rejected proof.
@@ -20,7 +18,7 @@ PROOF_REJECTED: Final = 1800
 #: The chain prints a preimage in this frame in every version read. No parenthesis can stand in one of ours.
 _NAMED: Final = re.compile(r"work failure for input \(([^()\s]{1,512})\) when trying to ", re.ASCII)
 _ANCHOR: Final = re.compile(r"([0-9]{1,10})NONCE\Z", re.ASCII)
-_TARGET: Final = re.compile(r"@(2-[0-9]{1,20})RAID", re.ASCII)
+_TARGET: Final = re.compile(r"@(2-(?:0|[1-9][0-9]{0,19}))RAID", re.ASCII)
 
 
 def named_preimage(log: str) -> str | None:
@@ -42,8 +40,8 @@ def cause_of(work: Work, proof: Proof, log: str) -> RejectionCause:
         return RejectionCause.DIFFICULTY
     if proof.nonce and not theirs.endswith(proof.nonce):
         return RejectionCause.OTHER_FORM
-    prefix = theirs[: len(theirs) - len(proof.nonce)]
-    return RejectionCause.ANCHOR_MOVED if _is_of(work, prefix) else RejectionCause.OTHER_FORM
+    before = theirs[: len(theirs) - len(proof.nonce)]
+    return RejectionCause.ANCHOR_MOVED if _is_of(work, before) else RejectionCause.OTHER_FORM
 
 
 def explain(cause: RejectionCause, work: Work, proof: Proof, log: str) -> str:
@@ -58,15 +56,13 @@ def explain(cause: RejectionCause, work: Work, proof: Proof, log: str) -> str:
     return f"the chain hashes another form of preimage: {theirs}, where the proof is for {ours}"
 
 
-def _is_of(work: Work, prefix: str) -> bool:
-    """Whether it is the prefix of the same work with another anchor, or another target of a raid."""
-    anchor, target = _ANCHOR.search(prefix), _TARGET.search(prefix)
-    if anchor is None or not 1 <= int(anchor[1]) <= MAX_HEIGHT:
+def _is_of(work: Work, theirs: str) -> bool:
+    """Whether it is the prefix of the same work with another anchor, or another target of a raid.
+
+    The anchor may be 0: that is the clock of a build that was cancelled, or of a struct that was destroyed.
+    """
+    anchor, target = _ANCHOR.search(theirs), _TARGET.search(theirs)
+    if anchor is None or int(anchor[1]) > MAX_HEIGHT:
         return False
-    try:
-        there = replace(work, anchor=int(anchor[1]))
-        if work.action is Action.RAID:
-            there = replace(there, target_id=target[1] if target else None)
-    except InvalidInput:
-        return False
-    return there.prefix.decode("ascii") == prefix
+    target_id = target[1] if target and work.action is Action.RAID else work.target_id
+    return prefix(work.action, work.object_id, int(anchor[1]), target_id, work.charter).decode("ascii") == theirs

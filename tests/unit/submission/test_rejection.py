@@ -34,10 +34,11 @@ def log_of(preimage: str) -> str:
         (BUILD, "5-14MINE100NONCE0042", RejectionCause.OTHER_FORM),
         (BUILD, "05-14BUILD100NONCE0042", RejectionCause.OTHER_FORM),
         (BUILD, "5-14BUILD0131NONCE0042", RejectionCause.OTHER_FORM),
-        (BUILD, "5-14BUILD0NONCE0042", RejectionCause.OTHER_FORM),
+        (BUILD, "5-14BUILD00NONCE0042", RejectionCause.OTHER_FORM),
         (RAID, "9-7@2-3RAID100NONCE0042", RejectionCause.DIFFICULTY),
         (RAID, "9-7@2-3RAID120NONCE0042", RejectionCause.ANCHOR_MOVED),
         (RAID, "9-7@2-4RAID120NONCE0042", RejectionCause.ANCHOR_MOVED),
+        (RAID, "9-7@2-04RAID120NONCE0042", RejectionCause.OTHER_FORM),
         (RAID, "9-7RAID100NONCE0042", RejectionCause.OTHER_FORM),
         (CHARTER, "CHAINstructstestnet-111|1-9@1-7GUILDCHARTER100NONCE0042", RejectionCause.DIFFICULTY),
         (CHARTER, "CHAINstructstestnet-111|1-9@1-7GUILDCHARTER900NONCE0042", RejectionCause.ANCHOR_MOVED),
@@ -46,6 +47,13 @@ def log_of(preimage: str) -> str:
 )
 def test_each_cause_is_told_from_the_preimage(work: Work, preimage: str, expected: RejectionCause) -> None:
     assert cause_of(work, PROOF, log_of(preimage)) is expected
+
+
+@pytest.mark.parametrize(
+    ("work", "preimage"), [(BUILD, "5-14BUILD0NONCE0042"), (RAID, "9-7@2-3RAID0NONCE0042")], ids=["build", "raid"]
+)
+def test_a_clock_that_was_cleared_is_an_anchor_that_moved(work: Work, preimage: str) -> None:
+    assert cause_of(work, PROOF, log_of(preimage)) is RejectionCause.ANCHOR_MOVED
 
 
 @pytest.mark.parametrize(
