@@ -29,10 +29,9 @@ def command() -> None:
 )
 @click.option(
     "--key-file",
-    envvar="HASHFLEET_KEY_FILE",
-    show_envvar=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File with a key of the founder.",
+    # Not click's to read: the variable may name several files, which `load_keys` takes apart.
+    help="File with a key of the founder.  [env var: HASHFLEET_KEY_FILE]",
 )
 @click.option(
     "--out",
@@ -51,8 +50,8 @@ def consent(
 ) -> None:
     """Sign that exactly this guild may be founded by somebody else's proof, and print the consent as JSON.
 
-    The key comes from --key-file, or from HASHFLEET_MNEMONIC or HASHFLEET_PRIVATE_KEY in the environment. It has to
-    belong to the founder. The consent holds until any guild is founded by a proof: then the anchor is another.
+    The key comes from --key-file, or else from HASHFLEET_KEY_FILE, HASHFLEET_MNEMONIC or HASHFLEET_PRIVATE_KEY in the
+    environment. It has to belong to the founder. The consent holds until any guild is founded by a proof: then the anchor is another.
     """
     from coordinator.submission.consent import sign_consent
     from coordinator.submission.keys import load_keys

@@ -81,6 +81,26 @@ def test_without_a_key_nothing_is_signed(run: Run, monkeypatch: pytest.MonkeyPat
     assert "a consent is signed with one of the founder's" in err
 
 
+def private_key(path: Path, last: int) -> str:
+    path.write_text(f"{last:064x}")
+    path.chmod(0o600)
+    return str(path)
+
+
+def test_the_variable_for_key_files_is_a_list_as_for_the_other_commands(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("HASHFLEET_MNEMONIC")
+    one, other = private_key(tmp_path / "a", 1), private_key(tmp_path / "b", 2)
+    monkeypatch.setenv("HASHFLEET_KEY_FILE", one)
+    assert run(*CONSENT, "--anchor", "2283000")[0] == 0
+    monkeypatch.setenv("HASHFLEET_KEY_FILE", f"{one}:{other}")
+    status, _, err = run(*CONSENT, "--anchor", "2283000")
+    assert status == 1
+    assert "2 keys are given; a consent is signed with one of the founder's: give --key-file" in err
+    assert run(*CONSENT, "--anchor", "2283000", "--key-file", other)[0] == 0
+
+
 def test_a_charter_is_asked_for_with_its_terms_and_consent(run: Run, scripted_coordinator: Any, tmp_path: Path) -> None:
     file = tmp_path / "consent.json"
     run(*CONSENT, "--anchor", "2283000", "--out", str(file))
