@@ -1,4 +1,4 @@
-"""Files that hold a secret: read if only their owner can open them, and written so that nobody else ever can."""
+"""Files that hold a secret: read if only we and root can open them, and written so that nobody else ever can."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _ACL_MASK: Final = 0x10
 
 
 def read_private(path: Path, what: str) -> Secret[str]:
-    """The text of a file that only its owner, or only we, can open. `what` names it in errors. Raises KeyProblem.
+    """The text of a file that only we can open, root aside. `what` names it in errors. Raises KeyProblem.
 
-    The permissions are those of the file that was opened, so nobody can exchange it between check and reading.
+    It has to be ours or root's. Owner and permissions are those of the file that was opened, so nobody can exchange it between check and reading.
     """
     try:
         # Without O_NONBLOCK, opening a pipe would wait for a writer for ever.
@@ -40,6 +40,12 @@ def read_private(path: Path, what: str) -> Secret[str]:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeyProblem(f"{path} is not a regular file; it should be a {what}")
+        # Whoever owns a file may open it, exchange what is in it and give it any mode. Secrets mounted for us are root's.
+        if status.st_uid not in (os.geteuid(), 0):
+            raise KeyProblem(
+                f"the {what} {path} belongs to another user, uid {status.st_uid}, who can read and change it; make it "
+                f"yours with: chown {os.geteuid()} {path}"
+            )
         if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) and not _for_us_alone(descriptor):
             raise KeyProblem(f"the {what} {path} is open to other users; make it private with: chmod 600 {path}")
         data = os.read(descriptor, MAX_BYTES + 1)

@@ -109,3 +109,35 @@ def test_a_file_with_such_a_list_is_read_and_with_another_refused(tmp_path: Path
     os.setxattr(path, "system.posix_acl_access", SYSTEMD.replace(struct.pack("<I", 990), struct.pack("<I", 991)))
     with pytest.raises(KeyProblem, match="open to other users"):
         read_private(path, "key file")
+
+
+def owned_by(monkeypatch: pytest.MonkeyPatch, path: Path, owner: int, ours: int) -> None:
+    """Have the file belong to `owner`, seen by a process of the user `ours`."""
+    path.write_text("secret")
+    path.chmod(0o600)
+    real = os.fstat
+
+    def fstat(descriptor: int) -> os.stat_result:
+        fields = list(real(descriptor))
+        fields[stat.ST_UID] = owner
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(keys_private_file.os, "fstat", fstat)
+    monkeypatch.setattr(keys_private_file.os, "geteuid", lambda: ours)
+
+
+@pytest.mark.parametrize("ours", [0, 990], ids=["root", "a service"])
+def test_a_file_of_another_user_is_refused_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ours: int
+) -> None:
+    owned_by(monkeypatch, tmp_path / "key", 991, ours)
+    with pytest.raises(KeyProblem, match=rf"belongs to another user, uid 991, .*chown {ours} "):
+        read_private(tmp_path / "key", "key file")
+
+
+@pytest.mark.parametrize(("owner", "ours"), [(0, 0), (990, 990), (0, 990)], ids=["root's", "ours", "mounted"])
+def test_a_file_of_ours_or_of_root_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, owner: int, ours: int
+) -> None:
+    owned_by(monkeypatch, tmp_path / "key", owner, ours)
+    assert read_private(tmp_path / "key", "key file").reveal() == "secret"
