@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 
 from coordinator.chain.client import Account, ChainClient, TxAnswer
@@ -59,15 +58,18 @@ class Follower:
         self._reporter = reporter
         self._address = address
 
-    async def follow(self, flying: LiveTransaction, accounts: Mapping[str, Account]) -> None:
-        """Look a transaction up, and do what is due. `accounts` were read before, by address."""
+    async def follow(self, flying: LiveTransaction, account: Account | None) -> None:
+        """Look a transaction up, and do what is due.
+
+        `account` is the one that signed it, read before; None if it cannot be read, so that its sequence tells nothing.
+        """
         height = self._loop.height
         answer = await self._chain.find_transaction(flying.tx_hash)
         flying.looked_up_at = height
         if answer is not None:
             await self._land(flying, answer)
             return
-        if accounts[flying.seen.attempt.address].sequence > flying.sequence and flying.seen.overtaken_at is None:
+        if account is not None and account.sequence > flying.sequence and flying.seen.overtaken_at is None:
             flying.seen = replace(flying.seen, overtaken_at=height)
         # A transaction whose sequence is used may have moved the anchor itself, and not be indexed yet: then nothing is
         # told before it can no longer surface (`may_surface`).

@@ -5,7 +5,7 @@ before a node sees them; from then on they are followed by their hash, block aft
 can no longer get into one, and only then may something else be signed for the same claim. So whatever happens in
 between (a lost answer, a crash at any point), the same bytes are sent again, and the chain takes the same bytes once.
 
-Per block the lane asks for the account, looks up what is in flight, then reads the work of the proofs whose turn it
+Per block the lane looks up what is in flight, then asks for its account, reads the work of the proofs whose turn it
 is and sends as many transactions as a node takes. All of it is one task; what it decides stands in `decision`, what it
 does in modules that import downwards only::
 
@@ -66,7 +66,7 @@ from coordinator.submission.sequences import Sequences
 from coordinator.submission.signing import Signer, apart
 from coordinator.submission.submitter import SignerStatus
 from coordinator.submission.work_reader import WorkReader
-from hashfleet.errors import KeyProblem
+from hashfleet.errors import BadChainAnswer, KeyProblem
 
 __all__ = [
     "Broadcast",
@@ -144,7 +144,7 @@ class Lane:
         self._reporter = reporter = Reporter(on_outcome)
         self._loop = loop = BlockLoop(f"The lane of {address}", record)
         self._book = book = ProofBook(loop)
-        self._limits = limits = Limits(settings, book, loop, partial(company.messages_left, self))
+        self._limits = limits = Limits(settings, book, loop, partial(company.messages_left, self), address=address)
         self._ledger = ledger = LaneLedger(
             store, book, clock=clock, address=address, has_lane=company.has_lane, takes_orphans=takes_orphans
         )
@@ -241,7 +241,7 @@ class Lane:
             self._record.last_error = str(error)
             logger.error("The lane of %s cannot sign: %s", self.address, error)
             for proof in self._book.proofs:
-                if proof.wanted:
+                if self._book.may_be_signed(proof):
                     await self._reporter.tell_paused(proof, str(error))
 
     async def _advance(self) -> None:
@@ -254,15 +254,25 @@ class Lane:
             (flying for flying in self._book.flying if flying.looked_up_at < self._loop.height),
             key=lambda flying: flying.sequence,
         )
-        if not flying and not (self._limits.slots() and self._book.has_turn):
-            return
         # Accounts before look-ups: then a sequence that is used and a transaction that is not found fit together.
-        addresses = {self.address, *(each.seen.attempt.address for each in flying)}
-        accounts = {address: await self._chain.account(address) for address in sorted(addresses)}
+        accounts = {address: await self._account_of(address) for address in sorted({each.address for each in flying})}
         for each in flying:
             with apart(each.proofs[0]):
-                await self._follower.follow(each, accounts)
-        await self._send_new(accounts[self.address])
+                await self._follower.follow(each, accounts[each.address])
+        if self._limits.slots() and self._book.has_turn:
+            account = accounts.get(self.address) or await self._chain.account(self.address)
+            await self._send_new(account)
+
+    async def _account_of(self, address: str) -> Account | None:
+        """The account that signed what is followed; None if it cannot be read: by its hash it is followed all the same.
+
+        Only what is to be signed needs an account for certain.
+        """
+        try:
+            return await self._chain.account(address)
+        except (KeyProblem, BadChainAnswer) as error:
+            logger.warning("What %s signed is followed without its account: %s", address, error)
+            return None
 
     async def _announce(self) -> None:
         """Tell of live transactions that the coordinator may not know."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -49,16 +50,20 @@ class Settings:
 class Limits:
     """Counts what a lane does at one height."""
 
-    def __init__(self, settings: Settings, book: ProofBook, loop: BlockLoop, messages_left: Callable[[], int]) -> None:
+    def __init__(
+        self, settings: Settings, book: ProofBook, loop: BlockLoop, messages_left: Callable[[], int], *, address: str
+    ) -> None:
         """`messages_left` tells how many more messages the player may have on their way, over all of its keys."""
         self._settings = settings
         self._book = book
         self._loop = loop
         self._messages_left = messages_left
+        self._address = address
         #: Proofs in one transaction at most: less than was set once the chain said that it was too large.
         self.batch = settings.batch
         self._counted_at = -1
-        self._sends = 0
+        #: By address: what is left of other keys takes nothing of what a node takes from ours.
+        self._sends: Counter[str] = Counter()
         self._reads = 0
         self._refusals = 0
         self._objects_sent: set[str] = set()
@@ -67,7 +72,8 @@ class Limits:
         """Forget what was counted at an earlier height."""
         if self._counted_at != self._loop.height:
             self._counted_at = self._loop.height
-            self._sends = self._reads = self._refusals = 0
+            self._sends = Counter()
+            self._reads = self._refusals = 0
             self._objects_sent = set()
 
     # ---- what is left --------------------------------------------------------------------------------------------
@@ -78,8 +84,9 @@ class Limits:
         if self._reads >= MAX_READS_PER_BLOCK or self._refusals >= MAX_REFUSALS_PER_BLOCK:
             return 0
         most = BLOCKS_IN_FLIGHT * self._settings.sends_per_block
-        in_flight = sum(not flying.held for flying in self._book.flying)
-        return max(0, min(self._settings.sends_per_block - self._sends, most - in_flight, self._messages_left()))
+        in_flight = sum(not flying.held and flying.address == self._address for flying in self._book.flying)
+        sends = self._settings.sends_per_block - self._sends[self._address]
+        return max(0, min(sends, most - in_flight, self._messages_left()))
 
     def slots_in_hand(self) -> int:
         """As `slots`, with the proofs in hand not counted against themselves."""
@@ -99,7 +106,8 @@ class Limits:
     def may_send(self, flying: LiveTransaction) -> bool:
         """Whether this block takes the transaction."""
         self.count_anew()
-        return self._sends < self._settings.sends_per_block and self._objects_sent.isdisjoint(flying.objects)
+        sends = self._sends[flying.address]
+        return sends < self._settings.sends_per_block and self._objects_sent.isdisjoint(flying.objects)
 
     # ---- what happens --------------------------------------------------------------------------------------------
 
@@ -110,7 +118,7 @@ class Limits:
     def note_send(self, flying: LiveTransaction) -> None:
         """The transaction is sent."""
         self.count_anew()
-        self._sends += 1
+        self._sends[flying.address] += 1
         self._objects_sent |= flying.objects
 
     def note_refusal(self) -> None:

@@ -35,6 +35,11 @@ class LiveTransaction:
         return self.seen.attempt.sequence
 
     @property
+    def address(self) -> str:
+        """The address that signed it."""
+        return self.seen.attempt.address
+
+    @property
     def wanted(self) -> bool:
         """Whether each of its proofs is still to land, as far as anybody knows."""
         return all(proof.wanted and proof.void is None for proof in self.proofs)

@@ -28,11 +28,7 @@ class Sequences:
 
     def next(self, account: Account) -> int:
         """The one to sign with, the account being as a node shows it."""
-        taken = {
-            flying.sequence
-            for flying in self._book.flying
-            if not flying.held and flying.seen.attempt.address == self._address
-        }
+        taken = {flying.sequence for flying in self._book.flying if not flying.held and flying.address == self._address}
         hint = self._hint if self._hinted_at == self._loop.height else 0
         return next_sequence(max(account.sequence, self._floor, hint), taken)
 
