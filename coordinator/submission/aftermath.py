@@ -20,7 +20,7 @@ from coordinator.submission.outcome import GaveUp, Included, Rejected, Stale, Su
 from coordinator.submission.pending import PendingProof
 from coordinator.submission.proof_book import ProofBook
 from coordinator.submission.record import Record
-from coordinator.submission.rejection import PROOF_REJECTED, cause_of, explain
+from coordinator.submission.rejection import PROOF_REJECTED, cause_of, explain, names
 from coordinator.submission.reporter import Reporter
 from coordinator.submission.verdict import Disposition, concerns_whole, disposition, is_too_large
 from hashfleet.errors import ChainError, KeyProblem
@@ -68,7 +68,7 @@ class Aftermath:
                 self._book.forget(proof)
                 continue
             wanted.append(proof)
-            reason = _why(attempt, answer)
+            reason = _why(attempt, answer) if len(ended) == 1 else _why_together(attempt, ended, answer)
             await self._reporter.tell(Rejected(proof.submission.job_id, transaction_of(attempt), reason))
         if len(proofs) > 1:
             for proof in wanted:
@@ -147,7 +147,9 @@ class Aftermath:
             if landed is None and ask_chain and attempt.height is None and attempt.tx_hash is not None:
                 answer = await self._chain.find_transaction(attempt.tx_hash)
                 if answer is not None and answer.code == 0:
-                    landed = await self._ledger.store_found(answered(attempt, AttemptState.INCLUDED, answer))
+                    landed = await self._ledger.store_found(
+                        answered(attempt, AttemptState.INCLUDED, answer, alone=True)
+                    )
             if landed is not None and landed.tx_hash is not None:
                 await self.land(proof, landed)
                 return True
@@ -162,10 +164,11 @@ class Aftermath:
         await self._reporter.tell(Included(job_id, transaction_of(attempt), attempt.height))
 
 
-def answered(attempt: Attempt, state: AttemptState, answer: TxAnswer) -> Attempt:
-    """The attempt with what the chain said about it."""
+def answered(attempt: Attempt, state: AttemptState, answer: TxAnswer, *, alone: bool) -> Attempt:
+    """The attempt with what the chain said about it, or about the transaction that it shared if it was not alone."""
     cause = None
-    if (answer.codespace, answer.code) == ("structs", PROOF_REJECTED):
+    rejected = (answer.codespace, answer.code) == ("structs", PROOF_REJECTED)
+    if rejected and (alone or names(attempt.work, answer.log)):
         cause = cause_of(attempt.work, attempt.proof, answer.log)
     return replace(
         attempt,
@@ -180,6 +183,15 @@ def answered(attempt: Attempt, state: AttemptState, answer: TxAnswer) -> Attempt
 
 def _why(attempt: Attempt, answer: TxAnswer) -> str:
     """Why a transaction was refused or failed, in one sentence."""
-    if attempt.cause is None:
-        return f"the chain answered {answer.codespace} {answer.code}: {answer.log}"
-    return f"the chain rejected the proof: {explain(attempt.cause, attempt.work, attempt.proof, answer.log)}"
+    if attempt.cause is not None:
+        return f"the chain rejected the proof: {explain(attempt.cause, attempt.work, attempt.proof, answer.log)}"
+    return f"the chain answered {answer.codespace} {answer.code}: {answer.log}"
+
+
+def _why_together(attempt: Attempt, ended: Sequence[Attempt], answer: TxAnswer) -> str:
+    """As `_why`, for one of several proofs of a transaction: it may have been another that failed."""
+    why = _why(attempt, answer)
+    if attempt.cause is not None or concerns_whole(answer):
+        return why
+    which = "another proof" if any(other.cause is not None for other in ended) else "one of the proofs"
+    return f"{which} of the same transaction failed: {why}"

@@ -136,8 +136,10 @@ class Follower:
         if answer.height is None:
             raise BadChainAnswer(f"transaction {flying.tx_hash} was found without a height; it should have one")
         proofs = flying.proofs
+        state = AttemptState.INCLUDED if answer.code == 0 else AttemptState.REJECTED
+        alone = len(proofs) == 1
+        ended = await self._ledger.end(flying, lambda attempt: answered(attempt, state, answer, alone=alone))
         if answer.code == 0:
-            ended = await self._ledger.end(flying, lambda attempt: answered(attempt, AttemptState.INCLUDED, answer))
             if ended[0].address == self._address:
                 self._sequences.landed(flying.sequence)
             self._record.included += len(ended)
@@ -145,7 +147,6 @@ class Follower:
             for proof, attempt in zip(proofs, ended, strict=True):
                 await self._aftermath.land(proof, attempt)
             return
-        ended = await self._ledger.end(flying, lambda attempt: answered(attempt, AttemptState.REJECTED, answer))
         logger.warning(
             "Transaction %s failed in block %d with %s %d: %s",
             flying.tx_hash,
@@ -154,7 +155,7 @@ class Follower:
             answer.code,
             answer.log,
         )
-        if len(proofs) == 1:
+        if alone:
             proofs[0].failures += disposition(answer) is not Disposition.PAUSE
         await self._aftermath.of_refusal(proofs, ended, answer)
 

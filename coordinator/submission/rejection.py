@@ -31,6 +31,17 @@ def named_preimage(log: str) -> str | None:
     return str(found.pop()) if len(found) == 1 else None
 
 
+def names(work: Work, log: str) -> bool:
+    """Whether the preimage that a log names is one for the work's object, whatever else of it differs.
+
+    Of several proofs in a transaction the chain names the one that it rejected; the others failed with it.
+    """
+    theirs = named_preimage(log)
+    if theirs is None:
+        return False
+    return re.search(rf"(?<![0-9]){work.object_id}(?![0-9])", theirs.partition("NONCE")[0]) is not None
+
+
 def cause_of(work: Work, proof: Proof, log: str) -> RejectionCause:
     """Why the chain rejected `proof`, which was found for `work`."""
     theirs = named_preimage(log)

@@ -74,7 +74,8 @@ class Sender:
             )
             return
         proofs = flying.proofs
-        refused = await self._ledger.end(flying, lambda row: answered(row, AttemptState.REJECTED, answer))
+        alone = len(proofs) == 1
+        refused = await self._ledger.end(flying, lambda row: answered(row, AttemptState.REJECTED, answer, alone=alone))
         again = what is Disposition.RESYNC_SEQUENCE and self._sequences.take_hint(flying.sequence, answer.log)
         if what is Disposition.RESYNC_SEQUENCE and not again:
             # Whatever else is signed in this block would build on the same wrong sequence.

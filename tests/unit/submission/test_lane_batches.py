@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from coordinator.chain.client import WorkReading
-from coordinator.submission.attempt import AttemptState
-from coordinator.submission.lane import GaveUp, Settings
+from coordinator.submission.attempt import AttemptState, RejectionCause
+from coordinator.submission.lane import GaveUp, Rejected, Settings
 from hashfleet.action import Action
 from hashfleet.errors import InvalidInput
 
@@ -101,6 +101,35 @@ async def test_the_proof_that_fails_is_found_by_halves_and_all_others_land(scene
     assert isinstance([one for one in scene.told if one.job_id == "pow_5"][-1], GaveUp)
     failed = [read for read in scene.chain.executed if read[1] != 0]
     assert len(failed) == 4  # of 8, 4, 2 and 1 proofs
+
+
+async def reject_four(scene: Scene, log: str) -> None:
+    """A block rejects a proof of a transaction of four, in these words."""
+    await batching(scene, 8, sends_per_block=1)
+    submissions = [scene.pose(number) for number in range(4)]
+    scene.chain.logs["5-0"] = log.format(*(one.work.prefix.decode() + one.proof.nonce for one in submissions))
+    scene.chain.next_results.append(("structs", 1800))
+    await scene.submit(*submissions)
+    await scene.block()
+
+
+async def test_a_rejected_proof_gives_no_cause_to_those_that_shared_its_transaction(scene: Scene) -> None:
+    await reject_four(scene, "work failure for input ({2}) when trying to mine on struct 5-2")
+    causes = {row.work.object_id: row.cause for row in scene.ledger.rows if row.state is AttemptState.REJECTED}
+    assert causes == {"5-0": None, "5-1": None, "5-2": RejectionCause.DIFFICULTY, "5-3": None}
+    told = {one.job_id: one.reason for one in scene.told if isinstance(one, Rejected)}
+    assert told["pow_2"].startswith("the chain rejected the proof: the difficulty was too high")
+    for number in (0, 1, 3):
+        assert told[f"pow_{number}"].startswith(
+            "another proof of the same transaction failed: the chain answered structs 1800: work failure"
+        )
+
+
+async def test_where_a_block_does_not_name_the_proof_that_failed_nobody_is_told_it_was_his(scene: Scene) -> None:
+    await reject_four(scene, "no")
+    assert {row.cause for row in scene.ledger.rows} == {None}
+    told = {one.reason for one in scene.told if isinstance(one, Rejected)}
+    assert told == {"one of the proofs of the same transaction failed: the chain answered structs 1800: no"}
 
 
 async def test_a_transaction_that_is_too_large_is_halved_and_the_next_ones_are_smaller(scene: Scene) -> None:

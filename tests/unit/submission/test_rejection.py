@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.submission.attempt import RejectionCause
-from coordinator.submission.rejection import cause_of, explain, named_preimage
+from coordinator.submission.rejection import cause_of, explain, named_preimage, names
 from hashfleet.action import Action, CharterTerms, Work
 from hashfleet.proof import Proof
 
@@ -77,6 +77,22 @@ def test_no_log_is_too_strange_to_be_told_about(text: str) -> None:
     for log in (text, log_of(text)):
         cause = cause_of(BUILD, PROOF, log)
         assert explain(cause, BUILD, PROOF, log)
+
+
+@pytest.mark.parametrize(
+    ("work", "preimage", "expected"),
+    [
+        (BUILD, "5-14BUILD131NONCE0043", True),
+        (BUILD, "CHAINx|1-9@5-14BUILD100NONCE0042", True),  # of a form that nobody knows yet
+        (RAID, "9-7@2-4RAID120NONCE0042", True),
+        (BUILD, "5-1BUILD100NONCE0042", False),
+        (BUILD, "5-145BUILD100NONCE0042", False),
+        (BUILD, "15-14BUILD100NONCE0042", False),
+        (BUILD, "5-1BUILD100NONCE5-14", False),
+    ],
+)
+def test_a_preimage_tells_whose_proof_it_was(work: Work, preimage: str, expected: bool) -> None:
+    assert names(work, log_of(preimage)) is expected
 
 
 def test_both_preimages_are_told_to_people() -> None:
