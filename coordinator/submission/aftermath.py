@@ -42,9 +42,11 @@ class Aftermath:
         reporter: Reporter,
         *,
         address: str,
-        reassign: Callable[[Submission], Awaitable[None]],
+        reassign: Callable[[Submission], Awaitable[Stale | None]],
     ) -> None:
-        """`reassign` lets another key have a proof. It raises KeyProblem if no other may, and ChainError."""
+        """`reassign` lets another key have a proof, or says that it is of no use under the keys that may. It raises
+        KeyProblem if no other may, and ChainError.
+        """
         self._chain = chain
         self._ledger = ledger
         self._book = book
@@ -90,18 +92,14 @@ class Aftermath:
             logger.error("The operator should look at this: %s (job %s).", reason, proof.submission.job_id)
         if what is Disposition.UNKNOWN_ANTE:
             what = await self._asked_for_the_right(proof)
-        after = after_failure(what, proof.failures)
+        after = after_failure(what, proof.failures, in_block=ended.height is not None)
         if after is After.OTHER_KEY:
             told = f"the key {self._address} may not do it: {reason}"
             logger.error("The operator should look at this: %s (job %s).", told, ended.job_id)
-            try:
-                await self._reassign(proof.submission)
+            kept = await self.hand_on(proof)
+            if kept is None:
                 return
-            except KeyProblem as error:
-                reason, after = f"{reason}; {error}", After.PAUSE
-            except ChainError as error:
-                logger.warning("No other key could be chosen for job %s: %s", ended.job_id, error)
-                after = After.PAUSE
+            reason, after = f"{reason}; {kept}", After.PAUSE
         match after:
             case After.GIVE_UP:
                 await self.close(proof, GaveUp(proof.submission.job_id, reason))
@@ -111,6 +109,18 @@ class Aftermath:
                 await self._reporter.tell_paused(proof, reason)
             case _:
                 proof.not_before = self._loop.height + 1
+
+    async def hand_on(self, proof: PendingProof) -> str | None:
+        """Let another key have a proof that ours may not sign for; why it has to wait here instead, else None."""
+        try:
+            void = await self._reassign(proof.submission)
+        except KeyProblem as error:
+            return str(error)
+        except ChainError as error:
+            return f"no other key could be chosen: {error}"
+        if void is not None:
+            await self.close(proof, void)
+        return None
 
     async def _asked_for_the_right(self, proof: PendingProof) -> Disposition:
         """What an ante refusal of v0.16 means: a limit per block, or that the key lost its right."""

@@ -96,10 +96,11 @@ class Company(Protocol):
         """Messages that the lane's player may still have on their way, over all of its keys."""
         ...
 
-    async def reassign(self, submission: Submission, lane: Lane) -> None:
+    async def reassign(self, submission: Submission, lane: Lane) -> Stale | None:
         """The chain says that the lane's key may not do this: let another lane have it.
 
-        Raises KeyProblem if no other key may, and ChainError.
+        What is returned says that the proof is of no use under the keys that may. Raises KeyProblem if no other key
+        may, and ChainError.
         """
         ...
 
@@ -113,7 +114,7 @@ class _Alone:
     def messages_left(self, lane: Lane) -> int:
         return MESSAGES_PER_PLAYER - lane.messages
 
-    async def reassign(self, submission: Submission, lane: Lane) -> None:
+    async def reassign(self, submission: Submission, lane: Lane) -> Stale | None:
         raise KeyProblem(f"the key {lane.address} may not do it, and there is no other key")
 
 

@@ -5,12 +5,16 @@ object, else one of those that the owner lets do it. Keys that are equal in this
 send five transactions per block and no more. A job keeps its key; one that loses its right is replaced by another, and
 if there is none, the job is held with the reason.
 
+A charter's puzzle names the player who solves it, so its proof is given to keys of that player only. If none of them
+may sign any more, but another player's may, the proof is given back, and the work is read and solved anew for that one.
+
 Without any key nothing is sent: jobs that ask for a transaction wait and say so.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -22,10 +26,10 @@ from coordinator.submission.decision import MESSAGES_PER_PLAYER
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import Lane
 from coordinator.submission.limits import Settings
-from coordinator.submission.outcome import Outcome, Paused, Reassigned, Submission, claim_of
+from coordinator.submission.outcome import Outcome, Paused, Reassigned, Stale, Submission, claim_of
 from coordinator.submission.reporter import Reporter
 from coordinator.submission.submitter import SignerStatus
-from hashfleet.action import Action
+from hashfleet.action import Action, Work
 from hashfleet.errors import ChainError, InvalidInput, KeyProblem, WorkPaused
 
 logger = logging.getLogger(__name__)
@@ -124,7 +128,11 @@ class Lanes:
         best = await self.who_may_sign(action, object_id)
         if current in best:
             return current
-        chosen = min(best, key=self._turns.index)
+        return self._in_turn(best)
+
+    def _in_turn(self, equal: Sequence[str]) -> str:
+        """Of addresses that may sign equally well, the one chosen longest ago."""
+        chosen = min(equal, key=self._turns.index)
         self._turns.remove(chosen)
         self._turns.append(chosen)
         return chosen
@@ -178,13 +186,43 @@ class Lanes:
         shared = (each for each in self._lanes.values() if not (each.player_id and lane.player_id) or _same(each, lane))
         return max(0, MESSAGES_PER_PLAYER - sum(each.messages for each in shared))
 
-    async def reassign(self, submission: Submission, lane: Lane) -> None:
-        """The chain says that the lane's key may not do this: let another lane have it. Raises KeyProblem."""
-        address = await self.choose_signer(submission.work.action, submission.work.object_id, lane.address)
+    async def reassign(self, submission: Submission, lane: Lane) -> Stale | None:
+        """The chain says that the lane's key may not do this: let another lane have it; see `Company.reassign`."""
+        address = await self._choose_for(submission.work, lane.address)
+        if address is None:
+            assert submission.work.charter is not None
+            solver = submission.work.charter.solver_id
+            return Stale(
+                submission.job_id,
+                f"player {solver} solved the charter, but no key of player {solver} may sign any more; a new search",
+            )
         if address == lane.address:
             raise KeyProblem(f"the key {address} has its rights all the same; the chain should be asked again later")
         logger.info("Job %s is signed for with %s from now on, not with %s.", submission.job_id, address, lane.address)
         await self._give(submission, address)
+        return None
+
+    async def _choose_for(self, work: Work, current: str = "") -> str | None:
+        """The address that is to sign for a proof of this work, `current` if it may.
+
+        None if other keys may, but none of the player who solved a charter: under theirs its proof is none. Raises what
+        `choose_signer` raises; then the proof is kept, for its key may get its right back.
+        """
+        if work.charter is None:
+            return await self.choose_signer(work.action, work.object_id, current)
+        solvers: list[str] = []
+        for address, lane in self._lanes.items():
+            with contextlib.suppress(KeyProblem):  # who has no right is no choice; whether that is everybody, see below
+                right = await self._chain.check_signer(address, work.action, work.object_id)
+                lane.player_id = right.player_id
+                if right.player_id == work.charter.solver_id:
+                    solvers.append(address)
+        if current in solvers:
+            return current
+        if solvers:
+            return self._in_turn(solvers)
+        await self.who_may_sign(work.action, work.object_id)
+        return None
 
     # ---- proofs without a key ------------------------------------------------------------------------------------
 
@@ -194,14 +232,20 @@ class Lanes:
             self._wake.clear()
             for submission in list(self._unassigned.values())[:CHOICES_PER_BLOCK]:
                 try:
-                    address = await self.choose_signer(submission.work.action, submission.work.object_id)
+                    address = await self._choose_for(submission.work)
                 except (KeyProblem, ChainError) as error:
                     if self._unassigned.get(submission.job_id) is submission:
                         del self._unassigned[submission.job_id]
                         self._unassigned[submission.job_id] = submission  # the others' turn comes first
                         await self._tell_paused(submission, str(error))
                     continue
-                if self._unassigned.get(submission.job_id) is submission:
+                if self._unassigned.get(submission.job_id) is not submission:
+                    continue
+                if address is None:
+                    # Any lane finds that out at its door, but looks first whether it landed before.
+                    del self._unassigned[submission.job_id]
+                    next(iter(self._lanes.values())).submit(submission)
+                else:
                     await self._give(submission, address)
 
     async def _give(self, submission: Submission, address: str) -> None:

@@ -25,7 +25,8 @@ from coordinator.submission.reporter import Reporter
 from coordinator.submission.sequences import Sequences
 from coordinator.submission.transaction import SignedTransaction, sign_completion, sign_completions
 from coordinator.submission.work_reader import WorkReader
-from hashfleet.errors import BadChainAnswer, InvalidInput, WorkGone, WorkPaused
+from hashfleet.action import CharterTerms
+from hashfleet.errors import BadChainAnswer, InvalidInput, KeyProblem, WorkGone, WorkPaused
 from hashfleet.proof import verify
 
 logger = logging.getLogger(__name__)
@@ -114,6 +115,8 @@ class Signer:
             if await self._aftermath.landed_before(proof, ask_chain=False):
                 return None
             proof.ledger_read = True
+        if submission.work.charter is not None and not await self._is_solvers(proof, submission.work.charter):
+            return None
         proof.set_backs += 1
         try:
             reading = await self._works.read(submission.work)
@@ -141,6 +144,26 @@ class Signer:
             return None
         proof.set_backs -= 1
         return Ready(proof, submission, reading)
+
+    async def _is_solvers(self, proof: PendingProof, terms: CharterTerms) -> bool:
+        """Whether our key is of the player whom a charter's puzzle names; under another's its proof is none.
+
+        Each failure would cost the fee, so it is asked each time. If it is not, the proof is handed on.
+        """
+        work, address = proof.submission.work, self._key.address
+        try:
+            player = (await self._chain.check_signer(address, work.action, work.object_id)).player_id
+        except KeyProblem as error:
+            reason = str(error)
+        else:
+            if player == terms.solver_id:
+                return True
+            reason = f"player {terms.solver_id} solved the charter, but the key {address} is of player {player}"
+        kept = await self._aftermath.hand_on(proof)
+        if kept is not None:
+            proof.not_before = self._loop.height + 1
+            await self._reporter.tell_paused(proof, f"{reason}; {kept}")
+        return False
 
     # ---- sign ----------------------------------------------------------------------------------------------------
 

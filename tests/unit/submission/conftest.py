@@ -20,12 +20,13 @@ from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import Included, Lane, Outcome, Settings, Submission
 from coordinator.submission.lanes import Lanes
 from coordinator.submission.outcome import claim_of
-from hashfleet.action import Action, Work
+from hashfleet.action import Action, CharterTerms, Work
+from hashfleet.charter import Founding
 from hashfleet.difficulty import safe
 from hashfleet.errors import ChainUnavailable, WorkGone, WorkPaused
 from hashfleet.proof import Proof, verify
 from hashfleet.rpc.cosmos.tx.v1beta1.tx_pb2 import AuthInfo, TxBody, TxRaw
-from hashfleet.rpc.structs.structs.tx_pb2 import MsgStructBuildComplete, MsgStructOreMinerComplete
+from hashfleet.rpc.structs.structs.tx_pb2 import MsgGuildCreate, MsgStructBuildComplete, MsgStructOreMinerComplete
 
 KEY = SigningKey(bytes(range(1, 33)))
 #: More keys, for several lanes.
@@ -37,6 +38,7 @@ RANGE = 25
 MESSAGES = {
     "/structs.structs.MsgStructBuildComplete": (Action.BUILD, MsgStructBuildComplete),
     "/structs.structs.MsgStructOreMinerComplete": (Action.MINE, MsgStructOreMinerComplete),
+    "/structs.structs.MsgGuildCreate": (Action.CHARTER, MsgGuildCreate),
 }
 
 
@@ -52,7 +54,7 @@ class Sent:
     address: str
     sequence: int
     timeout_height: int
-    #: Action, object and nonce of each message.
+    #: Action, object and nonce of each message; the object is empty where whoever signs founds a guild of his own.
     proofs: tuple[tuple[Action, str, str], ...]
 
     @property
@@ -67,7 +69,8 @@ def read_transaction(tx_bytes: bytes) -> Sent:
     for packed in body.messages:
         action, kind = MESSAGES[packed.type_url]
         message = kind.FromString(packed.value)
-        proofs.append((action, message.structId, message.nonce))
+        object_id = message.founderPlayerId if action is Action.CHARTER else message.structId
+        proofs.append((action, object_id, message.nonce))
         creators.add(message.creator)
     (creator,) = creators
     return Sent(
@@ -145,6 +148,11 @@ class ScriptedChain:
         if isinstance(work, Exception):
             raise work
         return WorkReading(work, frozenset({object_id}))
+
+    async def read_charter(self, founder_id: str, solver_id: str) -> WorkReading:
+        reading = await self.read_work(Action.CHARTER, founder_id)
+        terms = CharterTerms(self.chain_id, solver_id)
+        return replace(reading, work=replace(reading.work, charter=terms), clock="CHARTER")
 
     async def account(self, address: str) -> Account:
         await self._call("account")
@@ -226,15 +234,19 @@ class ScriptedChain:
         works = dict(self.works)
         for action, object_id, nonce in sent.proofs:
             if code == 0:
-                codespace, code = self._complete(action, object_id, nonce)
+                codespace, code = self._complete(action, object_id, nonce, sent.address)
         if code != 0:
             self.works = works
         log = self.logs.get(sent.objects[0], "as executed")
         self.included[sent.tx_hash] = TxAnswer(sent.tx_hash, code, codespace, log, height=self.height)
         self.executed.append((sent.tx_hash, code))
 
-    def _complete(self, action: Action, object_id: str, nonce: str) -> tuple[str, int]:
-        work = self.works.get((action, object_id))
+    def _complete(self, action: Action, object_id: str, nonce: str, address: str) -> tuple[str, int]:
+        right = self.rights.get(address, SigningRight("1-7", "1-7"))
+        solver = right.player_id if isinstance(right, SigningRight) else "1-7"
+        work = self.works.get((action, object_id or solver))
+        if isinstance(work, Work) and work.charter is not None:
+            work = replace(work, charter=replace(work.charter, solver_id=solver))
         if not isinstance(work, Work):
             return "structs", 1650 if isinstance(work, WorkPaused) else 1250
         if verify(work.prefix, nonce).zeros < safe(self.height - work.anchor, work.range):
@@ -242,7 +254,7 @@ class ScriptedChain:
         if action is Action.BUILD:
             del self.works[action, object_id]
         else:
-            self.works[action, object_id] = replace(work, anchor=self.height)
+            self.works[action, work.object_id] = replace(work, anchor=self.height)
         return "", 0
 
     @property
@@ -414,6 +426,13 @@ class Scene:
         work = Work(action, f"5-{number}", anchor, RANGE)
         self.chain.works[action, work.object_id] = work
         return Submission(f"pow_{number}", work, find_proof(work, zeros), priority)
+
+    def pose_charter(self, founder: str, solver: str, signer: str) -> Submission:
+        """Let the chain pose a charter, and find the proof of this solver."""
+        work = Work(Action.CHARTER, founder, ANCHOR, RANGE, charter=CharterTerms(self.chain.chain_id, solver))
+        self.chain.works[Action.CHARTER, founder] = work
+        founding = Founding("3-1", "guild.example")
+        return Submission("pow_guild", work, find_proof(work, 1), 2, signer, "CHARTER", founding)
 
     async def submit(self, *submissions: Submission) -> None:
         for submission in submissions:

@@ -11,7 +11,7 @@ from coordinator.chain.client import SigningRight
 from coordinator.submission.attempt import AttemptState
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lanes import NO_KEY
-from coordinator.submission.outcome import Paused, Reassigned
+from coordinator.submission.outcome import Paused, Reassigned, Stale
 from hashfleet.action import Action
 from hashfleet.errors import InvalidInput, KeyProblem, WorkPaused
 
@@ -19,6 +19,7 @@ from hashfleet.errors import InvalidInput, KeyProblem, WorkPaused
 Scene = Any
 FIRST, SECOND, THIRD = (SigningKey(bytes(range(start, start + 32))) for start in (1, 2, 3))
 OWNER, DELEGATE = SigningRight("1-7", "1-7"), SigningRight("1-9", "1-7")
+NO_SOLVER = "player 1-7 solved the charter, but no key of player 1-7 may sign any more; a new search"
 
 
 # ---- the choice --------------------------------------------------------------------------------------------------
@@ -226,6 +227,97 @@ async def test_a_prepared_row_of_a_crash_is_closed_and_the_proof_is_signed_anew(
     await scene.block()
     assert [row.state for row in scene.ledger.rows] == [AttemptState.SUPERSEDED, AttemptState.INCLUDED]
     assert scene.included == ["pow_1"]
+
+
+# ---- charters: the puzzle names the player of the key --------------------------------------------------------------
+
+
+async def test_a_charter_is_signed_by_a_key_of_the_player_who_solved_it(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    scene.chain.rights = {FIRST.address: OWNER, SECOND.address: DELEGATE}
+    await scene.submit(scene.pose_charter("1-7", "1-7", FIRST.address))
+    await scene.block()
+    assert scene.included == ["pow_guild"]
+    assert [sent.address for sent in scene.chain.sent()] == [FIRST.address]
+
+
+async def test_a_charter_whose_key_lost_its_right_is_given_back_and_not_to_a_key_of_another_player(
+    scene: Scene,
+) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    scene.chain.rights = {FIRST.address: KeyProblem("withdrawn"), SECOND.address: DELEGATE}
+    await scene.submit(scene.pose_charter("1-7", "1-7", FIRST.address))
+    await scene.block(3)
+    assert scene.told == [Stale("pow_guild", NO_SOLVER)]
+    assert scene.chain.broadcasts == []
+    assert await scene.lane.choose_signer(Action.CHARTER, "1-7", FIRST.address) == SECOND.address
+
+
+async def test_a_charter_that_the_chain_refuses_its_key_is_given_back(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    scene.chain.rights = {FIRST.address: OWNER, SECOND.address: DELEGATE}
+
+    async def withdrawn(call: str) -> None:
+        if call == "broadcast":
+            scene.chain.rights[FIRST.address] = KeyProblem("withdrawn")
+
+    scene.chain.interrupt = withdrawn
+    await scene.submit(scene.pose_charter("1-7", "1-7", FIRST.address))
+    await scene.block(3)
+    assert scene.of("pow_guild") == ["Signed", "Rejected", "Stale"]
+    assert {sent.address for sent in scene.chain.sent()} == {FIRST.address}
+
+
+async def test_a_charter_goes_to_another_key_of_its_solver(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND, THIRD)
+    scene.chain.rights = {FIRST.address: KeyProblem("withdrawn"), SECOND.address: DELEGATE, THIRD.address: OWNER}
+    await scene.submit(scene.pose_charter("1-7", "1-7", FIRST.address))
+    await scene.block(2)
+    assert Reassigned("pow_guild", THIRD.address) in scene.told
+    assert scene.included == ["pow_guild"]
+    assert {sent.address for sent in scene.chain.sent()} == {THIRD.address}
+
+
+async def test_a_charter_goes_to_its_solvers_key_before_the_founders(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    scene.chain.rights = {FIRST.address: OWNER, SECOND.address: DELEGATE}
+    await scene.submit(scene.pose_charter("1-7", "1-9", THIRD.address))
+    await scene.block()
+    assert Reassigned("pow_guild", SECOND.address) in scene.told
+
+
+async def test_a_charter_whose_key_is_gone_is_given_back_where_no_key_of_its_solver_is_left(scene: Scene) -> None:
+    await scene.run_lanes(SECOND)
+    scene.chain.rights = {SECOND.address: DELEGATE}
+    await scene.submit(scene.pose_charter("1-7", "1-7", FIRST.address))
+    await scene.block(3)
+    assert scene.told == [Stale("pow_guild", NO_SOLVER)]
+    assert scene.chain.broadcasts == []
+    assert scene.lane.waiting == 0
+
+
+async def test_a_charter_that_landed_before_a_crash_is_told_although_its_key_is_gone(scene: Scene) -> None:
+    scene.chain.rights = {FIRST.address: OWNER, SECOND.address: DELEGATE}
+    submission = scene.pose_charter("1-7", "1-7", FIRST.address)
+    await scene.run_lanes(FIRST)
+    await scene.submit(submission)
+    await scene.block()
+    scene.told.clear()
+    await scene.run_lanes(SECOND)
+    await scene.submit(submission)
+    await scene.block()
+    assert scene.of("pow_guild") == ["Included"]
+
+
+async def test_a_charter_is_kept_while_no_key_at_all_may_sign_and_sent_once_its_own_may_again(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    scene.chain.rights = {key.address: KeyProblem("withdrawn") for key in (FIRST, SECOND)}
+    await scene.submit(scene.pose_charter("1-7", "1-7", FIRST.address))
+    assert scene.of("pow_guild") == ["Paused"]
+    scene.chain.rights = {FIRST.address: OWNER, SECOND.address: DELEGATE}
+    await scene.block(2)
+    assert scene.included == ["pow_guild"]
+    assert {sent.address for sent in scene.chain.sent()} == {FIRST.address}
 
 
 # ---- the status --------------------------------------------------------------------------------------------------
