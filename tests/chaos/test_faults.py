@@ -45,9 +45,11 @@ FAULTS = (
     "gossip-to-no-one",
     "node-restart",
     "anchor-moved",
+    "charter-taken",
     "object-gone",
     "permission-withdrawn",
     "grants-withdrawn",
+    "two-at-once",
 )
 STEPS = (
     "before-account",
@@ -137,7 +139,7 @@ def test_the_fault_suite_knows_every_fault_and_every_step() -> None:
         [
             sys.executable,
             "-c",
-            "import json, fault_catalogue as c; print(json.dumps([list(c.FAULTS), [s.value for s in c.Step]]))",
+            "import json, fault_catalogue as c; print(json.dumps([list(c.NAMES), [s.value for s in c.Step]]))",
         ],
         cwd=DOUBLES,
         capture_output=True,
@@ -155,7 +157,7 @@ DEFECTS = {
         "decision.follow = lambda flight, height: decision.Follow.SUPERSEDE\n",
     ),
     "forgets its ledger when it is killed": (
-        "late-inclusion before-inclusion 15 15",
+        "late-inclusion after-broadcast 5 5",
         "from coordinator.store.sql import SqlStore\n"
         "async def live_attempts(self): return []\n"
         "SqlStore.live_attempts = live_attempts\n",

@@ -1,7 +1,8 @@
 """What goes wrong in the fault suite, and when: each fault as an order to the devnet, each step as a place in the code.
 
 A fault is ordered at a step, lasts for some blocks if it is one that lasts, and is then taken back. All that is left to
-chance (how often, for how long, which object) is drawn from the run's own generator.
+chance (how often, for how long, which object) is drawn from the run's own generator. Where the coordinator has two
+nodes, only one of them has the fault, if it is one of a node.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from devnet.faults import Door, Moment
+from devnet.charter import CATEGORY
+from devnet.doors import Doors
+from devnet.faults import Door, Faults, Moment
 from devnet.node import Devnet
 from devnet.staging import Condition
+from devnet.state import Guild
 from hashfleet.action import Action
 
 
@@ -38,6 +42,8 @@ class Way(enum.Enum):
     REST = "rest"
     #: Both as two endpoints of one failover client, as `hashfleet coordinator` has it.
     FAILOVER = "failover"
+    #: Two nodes of one chain as two endpoints of a failover client; the faults are those of one of them.
+    TWO_NODES = "two-nodes"
 
 
 @dataclass
@@ -45,6 +51,8 @@ class Scene:
     """What a fault may be ordered on."""
 
     devnet: Devnet
+    #: The node at which it goes wrong.
+    node: Doors
     random: random.Random
     #: Works that jobs ask for, by object.
     works: dict[str, Action]
@@ -53,6 +61,12 @@ class Scene:
     #: Objects that a fault took away, and whose clocks somebody else set.
     gone: set[str]
     moved: set[str]
+    #: A player who races for charters.
+    rival: str
+
+    @property
+    def faults(self) -> Faults:
+        return self.node.faults
 
     def some(self) -> str:
         """One of the objects."""
@@ -70,7 +84,7 @@ class Fault:
     order: Order
     #: Name under which the devnet counts that it took place; empty if ordering it is all there is to it.
     counted: str = ""
-    ways: tuple[Way, ...] = (Way.GRPC, Way.GRPC, Way.REST, Way.FAILOVER)
+    ways: tuple[Way, ...] = (Way.GRPC, Way.REST, Way.FAILOVER, Way.TWO_NODES)
     #: Blocks after which it is taken back, at least and at most.
     lasts: tuple[int, int] = (1, 12)
     #: Ordering it takes a while.
@@ -79,11 +93,17 @@ class Fault:
     tells_other_chain: bool = False
     #: No key may sign for some works meanwhile.
     takes_rights: bool = False
+    #: There has to be a charter among the works.
+    needs_charter: bool = False
+
+    def plain(self) -> bool:
+        """Whether it can be ordered beside another."""
+        return not (self.takes_a_while or self.tells_other_chain or self.takes_rights)
 
 
 def _drop(moment: Moment, door: Door) -> Order:
     async def order(scene: Scene) -> None:
-        scene.devnet.faults.drop(moment, doors={door}, times=scene.random.randint(1, 4))
+        scene.faults.drop(moment, doors={door}, times=scene.random.randint(1, 4))
 
     return order
 
@@ -92,22 +112,22 @@ def _drop_broadcasts(moment: Moment) -> Order:
     """The one call that must not be taken for not made."""
 
     async def order(scene: Scene) -> None:
-        scene.devnet.faults.drop(moment, calls={"BroadcastTx"}, times=scene.random.randint(1, 4))
+        scene.faults.drop(moment, calls={"BroadcastTx"}, times=scene.random.randint(1, 4))
 
     return order
 
 
 async def _late(scene: Scene) -> None:
     # Up to past the timeout of the lane (20 blocks).
-    scene.devnet.faults.hold_back(scene.random.choice((1, 2, 3, 5, 8, 19, 20, 24)), times=scene.random.randint(1, 3))
+    scene.faults.hold_back(scene.random.choice((1, 2, 3, 5, 8, 19, 20, 24)), times=scene.random.randint(1, 3))
 
 
 async def _mempool_full(scene: Scene) -> None:
-    scene.devnet.faults.fill_mempool(times=scene.random.choice((1, 2, 5, None)))
+    scene.faults.fill_mempool(times=scene.random.choice((1, 2, 5, None)))
 
 
 async def _lost(scene: Scene) -> None:
-    scene.devnet.faults.lose(times=scene.random.randint(1, 3))
+    scene.faults.lose(times=scene.random.randint(1, 3))
 
 
 async def _sequence_used(scene: Scene) -> None:
@@ -116,51 +136,51 @@ async def _sequence_used(scene: Scene) -> None:
 
 
 async def _stale(scene: Scene) -> None:
-    scene.devnet.faults.fall_behind(scene.random.randint(1, 10))
+    scene.faults.fall_behind(scene.random.randint(1, 10))
 
 
 async def _shuffled(scene: Scene) -> None:
-    scene.devnet.faults.shuffle_blocks(scene.random.randint(2, 4))
+    scene.faults.shuffle_blocks(scene.random.randint(2, 4))
 
 
 async def _repeated(scene: Scene) -> None:
-    scene.devnet.faults.repeat_blocks(scene.random.randint(0, 3), times=None)
+    scene.faults.repeat_blocks(scene.random.randint(0, 3), times=None)
 
 
 async def _skipped(scene: Scene) -> None:
-    scene.devnet.faults.skip_blocks(times=scene.random.randint(1, 4))
+    scene.faults.skip_blocks(times=scene.random.randint(1, 4))
 
 
 async def _other_chain(scene: Scene) -> None:
     """The connection is lost, and what answers at the address afterwards is another chain."""
-    await scene.devnet.restart()
-    scene.devnet.faults.tell_chain_id("other-chain-7")
+    await scene.devnet.restart(scene.node)
+    scene.faults.tell_chain_id("other-chain-7")
 
 
 async def _other_chain_at_once(scene: Scene) -> None:
-    scene.devnet.faults.tell_chain_id("other-chain-7")
+    scene.faults.tell_chain_id("other-chain-7")
 
 
 async def _slow(scene: Scene) -> None:
     seconds = scene.random.choice((0.005, 0.02, float("inf")))
-    scene.devnet.faults.slow_down(seconds, times=scene.random.randint(1, 3))
+    scene.faults.slow_down(seconds, times=scene.random.randint(1, 3))
 
 
 async def _slow_broadcast(scene: Scene) -> None:
     seconds = scene.random.choice((0.02, float("inf")))
-    scene.devnet.faults.slow_down(seconds, calls={"BroadcastTx"}, times=scene.random.randint(1, 2))
+    scene.faults.slow_down(seconds, calls={"BroadcastTx"}, times=scene.random.randint(1, 2))
 
 
 async def _index_lags(scene: Scene) -> None:
-    scene.devnet.faults.lag_index(scene.random.randint(1, 5))
+    scene.faults.lag_index(scene.random.randint(1, 5))
 
 
 async def _isolated(scene: Scene) -> None:
-    scene.devnet.faults.isolate(times=scene.random.randint(1, 3))
+    scene.faults.isolate(times=scene.random.randint(1, 3))
 
 
 async def _restarted(scene: Scene) -> None:
-    await scene.devnet.restart(blocks_meanwhile=scene.random.randint(0, 3))
+    await scene.devnet.restart(scene.node, blocks_meanwhile=scene.random.randint(0, 3))
 
 
 async def _anchor_moved(scene: Scene) -> None:
@@ -168,7 +188,9 @@ async def _anchor_moved(scene: Scene) -> None:
     object_id = scene.some()
     action = scene.works[object_id]
     state = scene.devnet.chain.state
-    if action is Action.RAID:
+    if action is Action.CHARTER:
+        old = state.charter.anchor
+    elif action is Action.RAID:
         old = state.planets[state.fleets[object_id].location_id].block_start_raid
     else:
         struct = state.structs[object_id]
@@ -181,11 +203,32 @@ async def _anchor_moved(scene: Scene) -> None:
         }[action]
     if old and old < scene.devnet.height - 20:  # else it was completed a moment ago, and starts anew anyway
         scene.devnet.set_anchor(action, object_id, old + scene.random.randint(1, 8))
+        if action is Action.CHARTER:
+            _tell_of_charter(scene.devnet)
         scene.moved.add(object_id)
 
 
+def _tell_of_charter(devnet: Devnet) -> None:
+    """What a block says in which somebody brought a charter's proof."""
+    with devnet.chain.edit() as changes:
+        changes.emit("EventHashSuccess", "eventHashSuccessDetail", {"category": CATEGORY, "objectId": "0-99"})
+
+
+async def _charter_taken(scene: Scene) -> None:
+    """Somebody else founds a guild, and with it the puzzle of all charters begins anew."""
+    with scene.devnet.chain.edit() as changes:
+        number = len(changes.state.guilds) + 1
+        founder = changes.state.players[scene.rival]
+        guild = Guild(f"0-{number}", founder.id, "rival.example", "3-1", "", founder.primary_address)
+        changes.put_guild(guild)
+        changes.set_charter_anchor()
+    _tell_of_charter(scene.devnet)
+
+
 async def _gone(scene: Scene) -> None:
-    structs = sorted(object_id for object_id, action in scene.works.items() if action is not Action.RAID)
+    structs = sorted(work for work, action in scene.works.items() if action not in (Action.RAID, Action.CHARTER))
+    if not structs:
+        return
     object_id = scene.random.choice(structs)
     with scene.devnet.edit() as stage:
         stage.set_condition(object_id, Condition.DESTROYED)
@@ -220,13 +263,15 @@ async def _grants_lost(scene: Scene) -> Callable[[], None]:
     return lambda: put(lambda bits: bits)
 
 
-_GRPC, _REST = (Way.GRPC, Way.FAILOVER), (Way.REST, Way.FAILOVER)
+_GRPC, _REST = (Way.GRPC, Way.FAILOVER, Way.TWO_NODES), (Way.REST, Way.REST, Way.TWO_NODES)
+#: Faults of the chain itself, which are the same at whatever node.
+_ANY = (Way.GRPC, Way.GRPC, Way.REST, Way.FAILOVER)
 
 FAULTS: dict[str, Fault] = {
     "drop-grpc-before": Fault(_drop(Moment.BEFORE, Door.GRPC), "drop", _GRPC),
     "drop-grpc-after": Fault(_drop(Moment.AFTER, Door.GRPC), "drop", _GRPC),
-    "drop-rest-before": Fault(_drop(Moment.BEFORE, Door.REST), "drop", (Way.REST,)),
-    "drop-rest-after": Fault(_drop(Moment.AFTER, Door.REST), "drop", (Way.REST,)),
+    "drop-rest-before": Fault(_drop(Moment.BEFORE, Door.REST), "drop", _REST),
+    "drop-rest-after": Fault(_drop(Moment.AFTER, Door.REST), "drop", _REST),
     "drop-websocket-before": Fault(_drop(Moment.BEFORE, Door.WEBSOCKET), "drop"),
     "drop-websocket-after": Fault(_drop(Moment.AFTER, Door.WEBSOCKET), "drop"),
     "drop-broadcast-before": Fault(_drop_broadcasts(Moment.BEFORE), "drop"),
@@ -234,7 +279,7 @@ FAULTS: dict[str, Fault] = {
     "late-inclusion": Fault(_late, "hold_back"),
     "mempool-full": Fault(_mempool_full, "fill_mempool"),
     "silent-drop": Fault(_lost, "lose"),
-    "sequence-used": Fault(_sequence_used),
+    "sequence-used": Fault(_sequence_used, ways=_ANY),
     "stale-node": Fault(_stale),
     "blocks-out-of-order": Fault(_shuffled, "shuffle_blocks"),
     "blocks-repeated": Fault(_repeated, "repeat_blocks"),
@@ -246,8 +291,28 @@ FAULTS: dict[str, Fault] = {
     "index-lag": Fault(_index_lags),
     "gossip-to-no-one": Fault(_isolated, "isolate", lasts=(1, 30)),
     "node-restart": Fault(_restarted, takes_a_while=True),
-    "anchor-moved": Fault(_anchor_moved),
-    "object-gone": Fault(_gone),
-    "permission-withdrawn": Fault(_right_lost, takes_rights=True),
-    "grants-withdrawn": Fault(_grants_lost, takes_rights=True),
+    "anchor-moved": Fault(_anchor_moved, ways=_ANY),
+    "charter-taken": Fault(_charter_taken, ways=_ANY, needs_charter=True),
+    "object-gone": Fault(_gone, ways=_ANY),
+    "permission-withdrawn": Fault(_right_lost, ways=_ANY, takes_rights=True),
+    "grants-withdrawn": Fault(_grants_lost, ways=_ANY, takes_rights=True),
 }
+#: Any two that can be ordered beside each other, both at the step.
+TWO_AT_ONCE = "two-at-once"
+NAMES = (*FAULTS, TWO_AT_ONCE)
+
+
+def drawn(name: str, rng: random.Random) -> tuple[str, ...]:
+    """The faults that a run of this name orders."""
+    if name != TWO_AT_ONCE:
+        return (name,)
+    while True:
+        one, other = rng.sample([each for each, fault in FAULTS.items() if fault.plain()], 2)
+        if set(FAULTS[one].ways) & set(FAULTS[other].ways):
+            return one, other
+
+
+def way_of(faults: tuple[Fault, ...], rng: random.Random) -> Way:
+    """A way on which all of them can take place."""
+    first, *others = faults
+    return rng.choice([way for way in first.ways if all(way in other.ways for other in others)])

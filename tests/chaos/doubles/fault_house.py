@@ -161,11 +161,14 @@ class House:
         store: SqlStore,
         keys: tuple[SigningKey, ...],
         way: Way,
+        by_rest: tuple[bool, bool],
         settings: Settings,
         reached: Reached,
         salt: Callable[[], int],
     ) -> None:
+        """`by_rest` says of each of two nodes whether it is reached over REST."""
         self.devnet, self.store, self._salt = devnet, store, salt
+        self._by_rest = by_rest
         self._keys, self._way, self._settings, self._reached = keys, way, settings, reached
         self._tasks: list[asyncio.Task[None]] = []
         self._began, self._began_at = devnet.chain.last_block.time_ns / 1e9, devnet.height
@@ -253,6 +256,16 @@ class House:
                     [node.grpc_address],
                     [node.rest_url],
                     [node.rpc_url],
+                    chain_id,
+                    probe_seconds=PROBE_SECONDS,
+                    **limits,
+                )
+            case Way.TWO_NODES:
+                nodes = list(zip(node.nodes, self._by_rest, strict=True))
+                return FailoverClient.of(
+                    [each.grpc_address for each, by_rest in nodes if not by_rest],
+                    [each.rest_url for each, by_rest in nodes if by_rest and each.rest_url],
+                    [each.rpc_url for each in node.nodes],
                     chain_id,
                     probe_seconds=PROBE_SECONDS,
                     **limits,

@@ -5,7 +5,8 @@ more (``fault_runs.py FAULT STEP SEED``) it prints what was logged, too: so a fa
 arguments it reads such lines from its input, for whoever wants many of them.
 
 A history: two to five works are ripe or nearly so, jobs are asked for them, and the fault is ordered when the
-submission reaches the step for the first or the second time. In every other seed the coordinator is killed besides,
+submission reaches the step for the first or the second time. A guild's charter may be one of them where the chain has
+charters; there may be two nodes, and the fault at one of them. In every other seed the coordinator is killed besides,
 before or after some write or broadcast, and started again on its database. Once all jobs have ended the fault is over,
 and a work that nobody asked for before has to be completed. Then the devnet's record of every transaction that it was
 ever offered is compared with the ledger.
@@ -28,23 +29,26 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fault_catalogue import FAULTS, Fault, Scene, Step, Way
+from fault_catalogue import FAULTS, Scene, Step, Way, drawn, way_of
 from fault_house import House, keys_of, new_database, opened_store
 
 from coordinator.core.job import Job, JobState
 from coordinator.store.protocol import JobFilter
 from coordinator.submission.attempt import Attempt, AttemptState
+from coordinator.submission.founding import parse_gas_price
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import Settings
 from coordinator.submission.outcome import Claim, claim_of
 from devnet.block import IncludedTx, TxResult
 from devnet.chain import MempoolRefusal
-from devnet.messages import Completion
+from devnet.faults import Faults
+from devnet.messages import GuildCreation, Message
 from devnet.node import Devnet
 from devnet.rules import VERSIONS
 from devnet.staging import Condition, Stage
 from devnet.transactions import Transaction, decode, tx_hash
 from hashfleet.action import Action
+from hashfleet.charter import Founding
 from hashfleet.difficulty import first_age
 from hashfleet.errors import BadChainAnswer
 from hashfleet.job_request import JobRequest, StartMode
@@ -56,6 +60,11 @@ STRANGER = SigningKey(bytes(range(3, 35)))
 #: What a delegate of a pool is granted: the four bits for hashes.
 HASH_BITS = 15_728_640
 FRESH = "5-90"
+#: The puzzle of all charters: its range is the smallest, so that a puzzle that begins anew is ripe after 23 blocks.
+CHARTER_RANGE = 25
+FOUNDING = Founding("3-1", "guild.example")
+#: What the node asks for a unit of a founding's gas, and what the account has: a hundred such fees.
+GAS_PRICE, BALANCE = 0.01, 500_000
 #: Blocks after which a history has got stuck: pauses grow to 64 blocks at most.
 MOST_BLOCKS, MOST_FRESH_BLOCKS, MOST_LAST_BLOCKS = 260, 90, 40
 
@@ -88,6 +97,11 @@ class Told:
     seconds: float = 0.0
     #: States in which the jobs ended.
     ended: list[str] = field(default_factory=list)
+    #: What was left to chance.
+    faults: tuple[str, ...] = ()
+    way: str = ""
+    version: str = ""
+    works: list[str] = field(default_factory=list)
 
 
 class Run:
@@ -95,18 +109,30 @@ class Run:
 
     def __init__(self, fault_name: str, step: Step, seed: int) -> None:
         self.random = random.Random(f"{fault_name} {step.value} {seed}")
-        self.fault: Fault = FAULTS[fault_name]
         self.told = Told(fault_name, step.value, seed)
+        self.told.faults = drawn(fault_name, self.random)
+        self.faults = tuple(FAULTS[name] for name in self.told.faults)
         self._step = step
-        self.version = self.random.choice(sorted(VERSIONS))
-        self.way: Way = self.random.choice(self.fault.ways)
+        self._charter = any(fault.needs_charter for fault in self.faults)
+        self.version = self.random.choice(
+            [name for name in sorted(VERSIONS) if VERSIONS[name].charter or not self._charter]
+        )
+        self.way: Way = way_of(self.faults, self.random)
+        self.told.way, self.told.version = self.way.value, self.version
+        #: Of two nodes, which of them are reached over REST, and at which it goes wrong.
+        self._by_rest = (self.random.random() < 0.3, self.random.random() < 0.3)
+        self._at = self.random.choice((0, 0, 1))
         self._keys = keys_of(self.random)
-        self._settings = Settings(batch=self.random.choice((1, 1, 4)), sends_per_block=self.random.choice((5, 5, 2)))
+        self._settings = Settings(
+            batch=self.random.choice((1, 1, 4)),
+            sends_per_block=self.random.choice((5, 5, 2)),
+            gas_price=parse_gas_price(f"{GAS_PRICE}ualpha"),
+        )
         self._occasion = self.random.randint(1, 2)
         #: How many chances to crash pass before it does; never if None.
         self._crash_in = self.random.randint(1, 40) if seed % 2 else None
         self._crash_now = asyncio.Event()
-        self._take_back: Callable[[], None] | None = None
+        self._take_back: list[Callable[[], None]] = []
         self._over_at: int | None = None
         self._ordering: asyncio.Future[None] | None = None
         self.offers: list[Offer] = []
@@ -126,13 +152,25 @@ class Run:
         return self.told
 
     async def _play(self, database: Path) -> None:
-        devnet = Devnet(scenario_name="empty", start_height=START, version=self.version, seed=self.told.seed)
+        devnet = Devnet(
+            scenario_name="empty",
+            start_height=START,
+            version=self.version,
+            min_gas_price=GAS_PRICE,
+            seed=self.told.seed,
+        )
+        if self.way is Way.TWO_NODES:
+            devnet.add_node(self.told.seed)
         self._watch(devnet)
         works = self._pose(devnet)
         addresses = tuple(key.address for key in self._keys)
-        self.scene = Scene(devnet, self.random, works, addresses, set(), set())
+        self.told.works = sorted(works)
+        node = devnet.nodes[self._at if self.way is Way.TWO_NODES else 0]
+        self.scene = Scene(devnet, node, self.random, works, addresses, set(), set(), GRANTER)
         async with devnet, opened_store(database) as store:
-            self.house = house = House(devnet, store, self._keys, self.way, self._settings, self._reached, self._salt)
+            self.house = house = House(
+                devnet, store, self._keys, self.way, self._by_rest, self._settings, self._reached, self._salt
+            )
             devnet.chain._clock = house.clock
             await house.move_in()
             try:
@@ -150,8 +188,8 @@ class Run:
             jobs = await store.list_jobs(JobFilter(), 100, None)
             self.told.ended = sorted(job.state.value for job in jobs)
             attempts = [attempt for job in jobs for attempt in await store.attempts_of(job.job_id)]
-            self.told.happened = self.told.ordered and (
-                not self.fault.counted or devnet.faults.happened[self.fault.counted] > 0
+            self.told.happened = self.told.ordered and any(
+                not fault.counted or node.faults.happened[fault.counted] > 0 for fault in self.faults
             )
             self.told.wrong += [
                 *self._wrong_with_jobs(jobs),
@@ -163,7 +201,6 @@ class Run:
 
     def _pose(self, devnet: Devnet) -> dict[str, Action]:
         """Some works whose difficulty is low, or falls in a few blocks."""
-        wanted = self.random.sample(["5-1", "5-2", "5-3", "5-4", "9-7"], self.random.randint(2, 5))
         every = {
             "5-1": Action.BUILD,
             "5-2": Action.BUILD,
@@ -171,6 +208,10 @@ class Run:
             "5-4": Action.REFINE,
             "9-7": Action.RAID,
         }
+        wanted = self.random.sample(list(every), self.random.randint(2, 5))
+        if VERSIONS[self.version].charter and (self._charter or self.random.random() < 0.5):
+            every[OWNER] = Action.CHARTER
+            wanted[self.random.randrange(len(wanted))] = OWNER
         works = {object_id: every[object_id] for object_id in wanted}
         with devnet.edit() as stage:
             stage.add_player(OWNER, self._keys[0].address, ore=5)
@@ -193,6 +234,11 @@ class Run:
                 stage.add_struct(object_id, 9, GRANTER, anchor=self._anchor(220))
             case "5-3":
                 stage.add_struct(object_id, 14, OWNER, Condition.ONLINE, anchor=self._anchor(14_000))
+            case _ if object_id == OWNER:
+                stage.add_reactor(FOUNDING.reactor_id, GRANTER)
+                stage.set_balance(self._keys[0].address, BALANCE)
+                anchor = START - first_age(self.random.choice((1, 2, 3)), CHARTER_RANGE) - self.random.randint(0, 3)
+                stage.set_charter(anchor=anchor, difficulty_range=CHARTER_RANGE)
             case "5-4":
                 stage.add_struct(object_id, 15, OWNER, Condition.ONLINE, anchor=self._anchor(28_000))
             case _:
@@ -208,13 +254,13 @@ class Run:
         chain = devnet.chain
         broadcast = chain.broadcast
 
-        def noted(raw: bytes) -> tuple[str, TxResult]:
+        def noted(raw: bytes, faults: Faults | None = None) -> tuple[str, TxResult]:
             tx = decode(raw, chain.state.rules)
             sequence = chain.state.accounts[tx.creators[0]].sequence
             offer = Offer(tx_hash(raw), tx, chain.height, sequence, admitted=False)
             self.offers.append(offer)
             try:
-                answer = broadcast(raw)
+                answer = broadcast(raw, faults)
             except MempoolRefusal as error:
                 offer.admitted = error.code == 19
                 raise
@@ -228,7 +274,12 @@ class Run:
 
     async def _ask(self, action: Action, object_id: str) -> None:
         mode = self.random.choice((StartMode.RACE, StartMode.BALANCED))
-        request = JobRequest(action, object_id, OWNER, start_mode=mode, idempotency_key=f"once-{object_id}")
+        founding = None
+        if action is Action.CHARTER:  # to race for it would be to hash in vain for 23 blocks once it began anew
+            mode, founding = StartMode.BALANCED, FOUNDING
+        request = JobRequest(
+            action, object_id, OWNER, start_mode=mode, idempotency_key=f"once-{object_id}", founding=founding
+        )
         while True:
             # The answer may be lost in a crash; then it is asked again, as a client does.
             asked = asyncio.ensure_future(self.house.service.submit(request))
@@ -282,7 +333,9 @@ class Run:
 
     async def _start_anew(self, ended: BaseException) -> None:
         """A coordinator that finds another chain when it starts says so and ends; it is started again."""
-        if not (self.told.ordered and self.fault.tells_other_chain) or not _is_of(ended, BadChainAnswer):
+        if not (self.told.ordered and any(fault.tells_other_chain for fault in self.faults)) or not _is_of(
+            ended, BadChainAnswer
+        ):
             raise RuntimeError("the coordinator ended by itself") from ended
         await self._restart()
         self.house.failures.clear()
@@ -327,29 +380,31 @@ class Run:
         if not with_transactions or not self._is_time(Step.BEFORE_SIGHT):
             return
         ordering = self._order()
-        if self.fault.takes_a_while:
+        if any(fault.takes_a_while for fault in self.faults):
             self._ordering = asyncio.ensure_future(ordering)
             return
         try:  # before anybody is told
             ordering.send(None)
         except StopIteration:
             return
-        raise AssertionError(f"{self.told.fault} takes a while to order; its row should say so")
+        raise AssertionError(f"{self.told.faults} take a while to order; the row should say so")
 
     async def _order(self) -> None:
-        logging.getLogger(__name__).info("Ordering %s at height %d.", self.told.fault, self.scene.devnet.height)
-        self._take_back = await self.fault.order(self.scene)
-        self._over_at = self.scene.devnet.height + self.random.randint(*self.fault.lasts)
+        logging.getLogger(__name__).info("Ordering %s at height %d.", self.told.faults, self.scene.devnet.height)
+        for fault in self.faults:
+            if (take_back := await fault.order(self.scene)) is not None:
+                self._take_back.append(take_back)
+        self._over_at = self.scene.devnet.height + max(self.random.randint(*fault.lasts) for fault in self.faults)
 
     def _lift(self) -> None:
         """The fault is over."""
         if self._over_at is None:
             return
-        logging.getLogger(__name__).info("Taking back %s at height %d.", self.told.fault, self.scene.devnet.height)
+        logging.getLogger(__name__).info("Taking back %s at height %d.", self.told.faults, self.scene.devnet.height)
         self._over_at = None
-        self.scene.devnet.faults.clear()
-        if self._take_back is not None:
-            self._take_back()
+        self.scene.faults.clear()
+        for take_back in self._take_back:
+            take_back()
 
     # ---- what must be true at the end ----------------------------------------------------------------------------
 
@@ -367,7 +422,7 @@ class Run:
                     yield f"{object_id} is completed by {job.transaction}, but the chain executed {by}"
             elif by:
                 yield f"{object_id} is {job.state.value} ({job.error}), but {by[0].hash} completed it"
-            elif self.fault.takes_rights and job.signer is None and _names_right(job.error):
+            elif any(fault.takes_rights for fault in self.faults) and job.signer is None and _names_right(job.error):
                 continue  # it was killed before it had read the work, and afterwards no key might sign for it
             elif object_id not in self.scene.gone or job.state is not JobState.FAILED:
                 yield f"{object_id} is {job.state.value}: {job.error}"
@@ -381,15 +436,22 @@ class Run:
             if included.result.code == 0:
                 tx = decode(included.raw, VERSIONS[self.version])
                 for message in tx.messages:
-                    assert isinstance(message, Completion)
-                    executed.setdefault(message.object_id, []).append(tx)
+                    executed.setdefault(self._object_of(message), []).append(tx)
         return executed
+
+    def _object_of(self, message: Message) -> str:
+        if isinstance(message, GuildCreation):
+            return message.founder_id or self.scene.devnet.chain.state.addresses[message.creator].player_id
+        return message.object_id
 
     def _wrong_with_transactions(self, attempts: list[Attempt]) -> Iterator[str]:
         """Nothing executed twice, and nothing offered for an anchor while something else may land for it."""
         for object_id, by in self._executed().items():
             if len(by) > 1:
                 yield f"{object_id} was completed {len(by)} times, by {[tx.hash for tx in by]}"
+        for offer in self.offers:
+            if len(offer.tx.messages) > 1 and any(isinstance(each, GuildCreation) for each in offer.tx.messages):
+                yield f"{offer.hash} founds a guild, and does something else"
         claims: dict[Claim, set[str | None]] = {}
         for row in attempts:
             claims.setdefault(claim_of(row.work), set()).add(row.tx_hash)
