@@ -34,7 +34,8 @@ BLOCKS_IN_FLIGHT: Final = 2
 BATCH_TIMEOUT_BLOCKS: Final = 8
 #: Blocks after which an admitted transaction that is in no block is offered again: mempools forget.
 RESEND_AFTER: Final = 2
-#: A proof whose transactions failed this often in blocks is given up: what fails for ever must not run for ever.
+#: A proof whose transactions failed this often in blocks, each time in a way that says something of the proof
+#: (`counts`), is given up: what fails for ever must not run for ever.
 MAX_FAILURES: Final = 5
 #: An object that takes no proof now is tried again after 2, 4, 8, ... blocks, and never more than this (6 minutes).
 MAX_PAUSE_BLOCKS: Final = 64
@@ -162,12 +163,25 @@ class After(enum.Enum):
     OTHER_KEY = "other key"
 
 
-def after_failure(what: Disposition, failures: int) -> After:
-    """What becomes of the proof, given the failures in blocks that it has had so far."""
+#: What says nothing of the proof: limits per block, sequences, an object that takes none now.
+_OF_THE_MOMENT: Final = frozenset(
+    {Disposition.PAUSE, Disposition.RETRY_NEXT_BLOCK, Disposition.RESYNC_SEQUENCE, Disposition.UNKNOWN_ANTE}
+)
+
+
+def counts(what: Disposition) -> bool:
+    """Whether a failure in a block is one of the few that a proof is given up after."""
+    return what not in _OF_THE_MOMENT
+
+
+def after_failure(what: Disposition, failures: int, *, in_block: bool = False) -> After:
+    """What becomes of the proof, given the failures in blocks that it has had so far, of those that count."""
     if what is Disposition.GIVE_UP:
         return After.GIVE_UP
-    if what is Disposition.PAUSE:
-        return After.PAUSE  # costs one free transaction per pause at most, and pauses grow
+    if not counts(what):
+        # Never given up, or others who fill the blocks would cost us good proofs. In a block it costs one free
+        # transaction per pause at most, and pauses grow.
+        return After.PAUSE if what is Disposition.PAUSE or in_block else After.AGAIN
     if failures >= MAX_FAILURES:
         return After.GIVE_UP
     if what is Disposition.OTHER_KEY:

@@ -9,7 +9,7 @@ from coordinator.chain.client import Account, ChainClient, TxAnswer
 from coordinator.submission.aftermath import Aftermath, answered
 from coordinator.submission.attempt import AttemptState
 from coordinator.submission.block_loop import BlockLoop
-from coordinator.submission.decision import Fitness, Follow, follow, judge
+from coordinator.submission.decision import Fitness, Follow, counts, follow, judge
 from coordinator.submission.lane_ledger import LaneLedger
 from coordinator.submission.limits import Limits
 from coordinator.submission.outcome import Stale
@@ -19,7 +19,7 @@ from coordinator.submission.record import Record
 from coordinator.submission.reporter import Reporter
 from coordinator.submission.sending import Sender
 from coordinator.submission.sequences import Sequences
-from coordinator.submission.verdict import Disposition, disposition
+from coordinator.submission.verdict import disposition
 from coordinator.submission.work_reader import WorkReader
 from hashfleet.errors import BadChainAnswer, WorkGone, WorkPaused
 
@@ -156,7 +156,7 @@ class Follower:
             answer.log,
         )
         if alone:
-            proofs[0].failures += disposition(answer) is not Disposition.PAUSE
+            proofs[0].failures += counts(disposition(answer))
         await self._aftermath.of_refusal(proofs, ended, answer)
 
     async def _close_void(self, proof: PendingProof) -> None:

@@ -70,7 +70,7 @@ class PendingProof:
     not_before: int = 0
     #: Times that its turn came and led to no transaction; others of its priority go first.
     set_backs: int = 0
-    #: Its transactions that failed in a block, those apart that came while the object took no proof.
+    #: Its transactions that failed in a block in a way that counts against it (`decision.counts`).
     failures: int = 0
     #: Pauses in a row that the chain's answers to its transactions made.
     pauses: int = 0

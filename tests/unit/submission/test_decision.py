@@ -20,6 +20,7 @@ from coordinator.submission.decision import (
     Follow,
     Volatility,
     after_failure,
+    counts,
     follow,
     halves,
     judge,
@@ -139,11 +140,29 @@ def test_only_an_attempt_superseded_before_its_timeout_may_surface() -> None:
     assert not may_surface([attempt(AttemptState.REJECTED)], 1500)
 
 
-@pytest.mark.parametrize("what", Disposition, ids=lambda what: what.name)
+#: Of a limit per block, of a sequence, or of the object as it is now.
+OF_THE_MOMENT = [
+    Disposition.PAUSE,
+    Disposition.RETRY_NEXT_BLOCK,
+    Disposition.RESYNC_SEQUENCE,
+    Disposition.UNKNOWN_ANTE,
+]
+
+
+@pytest.mark.parametrize(
+    "what", [what for what in Disposition if what not in OF_THE_MOMENT], ids=lambda what: what.name
+)
 def test_what_is_refused_for_ever_does_not_run_for_ever(what: Disposition) -> None:
-    # A pause is the exception: the object will take the proof later, and pauses grow.
-    expected = After.PAUSE if what is Disposition.PAUSE else After.GIVE_UP
-    assert after_failure(what, MAX_FAILURES) is expected
+    assert counts(what)
+    assert after_failure(what, MAX_FAILURES) is After.GIVE_UP
+
+
+@pytest.mark.parametrize("what", OF_THE_MOMENT, ids=lambda what: what.name)
+def test_what_says_nothing_of_the_proof_never_gives_it_up(what: Disposition) -> None:
+    assert not counts(what)
+    assert after_failure(what, 10 * MAX_FAILURES) is not After.GIVE_UP
+    # What fails in block after block does so at growing distances.
+    assert after_failure(what, 10 * MAX_FAILURES, in_block=True) is After.PAUSE
 
 
 @pytest.mark.parametrize(

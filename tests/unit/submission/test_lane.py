@@ -671,6 +671,19 @@ async def test_a_proof_that_fails_in_five_blocks_is_given_up(scene: Scene) -> No
     )
 
 
+@pytest.mark.parametrize(("codespace", "code"), [("structs-ante", 2040), ("structs-ante", 2031), ("sdk", 32)])
+async def test_a_limit_per_block_or_a_sequence_never_costs_a_good_proof(
+    scene: Scene, codespace: str, code: int
+) -> None:
+    scene.chain.next_results.extend([(codespace, code)] * 7)
+    await scene.submit(scene.pose(1))
+    await scene.block(80)
+    assert len(scene.chain.broadcasts) == 6  # at growing distances
+    assert scene.told[-1] == Paused("pow_1", f"the chain answered {codespace} {code}: as executed")
+    await scene.block(130)
+    assert scene.included == ["pow_1"]
+
+
 async def test_a_refusal_for_good_gives_up(scene: Scene) -> None:
     scene.chain.next_results.append(("structs", 1250))
     await scene.submit(scene.pose(1))
