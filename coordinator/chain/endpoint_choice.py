@@ -47,7 +47,7 @@ class Health:
     refused: bool = False
     #: Highest committed height it told; 0 if it never told one.
     height: int = 0
-    #: Calls that failed in a row.
+    #: Times that it failed in a row; what fails within the pause after one is the same.
     failures: int = 0
     #: Time until which it is asked only if nobody else answers.
     not_before: float = 0.0
@@ -85,7 +85,12 @@ def chain_checked(health: Health) -> Health:
 
 
 def failed(health: Health, now: float, error: str) -> Health:
-    """After a call without a usable answer. Its chain has to be checked again before it is asked anything."""
+    """After a call without a usable answer. Its chain has to be checked again before it is asked anything.
+
+    Calls fail together when a node goes away: those after the first say nothing new, so the pause stays as it is.
+    """
+    if health.failures and not health.refused and now < health.not_before:
+        return replace(health, checked=False, error=error)
     pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(health.failures, 16))
     return replace(
         health, checked=False, refused=False, failures=health.failures + 1, not_before=now + pause, error=error

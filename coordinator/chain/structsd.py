@@ -408,7 +408,7 @@ class StructsdClient:
             else:
                 if reading.usable:
                     return result
-        raise ChainUnavailable(f"the node {self.shown} answers about {what} from changing or old heights; try again")
+        raise Lagging(f"the node {self.shown} answers about {what} from changing or old heights; try again")
 
     async def _planet_clock(
         self, action: Action, planet: object_state.PlanetState, version: str, reading: _Reading
@@ -427,7 +427,7 @@ class StructsdClient:
         answers = {name: await self._planet_attribute(planet.id, name, reading) for name in _CLOCK_NAMES[action]}
         shield = await self._planet_attribute(planet.id, _SHIELD_NAME, reading)
         if shield != planet.shield:
-            raise ChainUnavailable(f"the shield of planet {planet.id} changed while it was read; try again")
+            raise Lagging(f"the shield of planet {planet.id} changed while it was read; try again")
         name, clock = object_state.planet_clock(planet.id, shield, answers)
         if self._clock_names.setdefault((version, action), name) == name:
             logger.info("The chain %s spells the %s clock of a planet %s.", version, action.value.lower(), name)

@@ -275,6 +275,36 @@ async def test_nothing_is_read_from_a_node_that_has_not_reached_the_newest_block
                 await call
 
 
+async def test_a_node_that_has_not_reached_the_newest_block_is_passed_over_and_stays_well(pair: Pair) -> None:
+    client = await pair.connected(rpcs=True)
+    await pair.first.rpc.stop()  # so that blocks are told by the second alone
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await height_of(blocks)
+        waiting = asyncio.ensure_future(height_of(blocks))
+        await pair.second.rpc.wait_for_subscriptions(1)
+        await pair.second.rpc.announce(1310001)
+        assert await waiting == 1310001
+        read = await asyncio.gather(*(client.read_work(Action.BUILD, "5-28") for _ in range(8)))
+    assert {reading.work.anchor for reading in read} == {1283950}
+    assert states(client)[0] is EndpointState.HEALTHY
+    assert "Struct" in pair.first.node.calls
+
+
+async def test_a_node_whose_answers_change_while_they_are_read_stays_well(pair: Pair) -> None:
+    client = await pair.connected()
+    for chain in (pair.first, pair.second):
+        chain.node.planet.locationListStart = ""
+        chain.node.version = "v0.21.0"
+        chain.node.clocks = {"blockStartOreMine": 1300100}
+
+    async def new_shield() -> None:
+        pair.first.node.shield += 1
+
+    pair.first.node.before["PlanetAttribute"] = new_shield
+    assert (await client.read_work(Action.MINE, "5-14")).work.anchor == 1300100
+    assert states(client)[0] is EndpointState.HEALTHY
+
+
 async def test_a_lost_subscription_goes_on_at_the_next_rpc(pair: Pair) -> None:
     client = await pair.connected(rpcs=True)
     async with contextlib.aclosing(client.blocks()) as blocks:

@@ -24,7 +24,9 @@ ANY = st.one_of(
     TOLD,
     st.just(Health()),
     st.builds(
-        lambda health, now, times: [health := failed(health, now, "away") for _ in range(times)][-1],
+        lambda health, now, times: [
+            health := failed(health, now + LONGEST_PAUSE * nth, "away") for nth in range(times)
+        ][-1],
         TOLD,
         SECONDS,
         st.integers(1, 8),
@@ -88,16 +90,25 @@ def test_a_failure_puts_a_node_behind_all_that_are_well_and_its_chain_is_checked
 
 
 def test_pauses_double_up_to_a_bound() -> None:
-    health, pauses = Health(), []
+    health, pauses, now = Health(), [], 100.0
     for _ in range(10):
-        health = failed(health, 100.0, "away")
-        pauses.append(health.not_before - 100.0)
+        health = failed(health, now, "away")
+        pauses.append(health.not_before - now)
+        now = health.not_before
     assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
     assert max(pauses) == pauses[-1] == LONGEST_PAUSE
 
 
+def test_calls_that_fail_at_once_are_one_failure() -> None:
+    health = Health(checked=True, height=7)
+    for nth in range(32):
+        health = failed(health, 100.0 + nth / 100, "away")
+    assert (health.failures, health.not_before) == (1, 101.0)
+    assert failed(health, 101.0, "still away").failures == 2
+
+
 def test_of_two_that_failed_the_one_whose_pause_is_over_comes_first() -> None:
-    resting = failed(failed(Health(), 100.0, "away"), 100.0, "away")
+    resting = failed(failed(Health(), 99.0, "away"), 100.0, "away")
     rested = failed(Health(), 90.0, "away")
     assert order([resting, rested], 100.0) == [1, 0]
     assert order([resting, rested], 103.0) == [0, 1]
