@@ -96,6 +96,10 @@ class Company(Protocol):
         """Messages that the lane's player may still have on their way, over all of its keys."""
         ...
 
+    def submit(self, submission: Submission) -> None:
+        """Give a proof to the lane of its key, and have a key chosen if that is gone."""
+        ...
+
     async def reassign(self, submission: Submission, lane: Lane) -> Stale | None:
         """The chain says that the lane's key may not do this: let another lane have it.
 
@@ -113,6 +117,9 @@ class _Alone:
 
     def messages_left(self, lane: Lane) -> int:
         return MESSAGES_PER_PLAYER - lane.messages
+
+    def submit(self, submission: Submission) -> None:
+        """There is no other lane: it stays where it is."""
 
     async def reassign(self, submission: Submission, lane: Lane) -> Stale | None:
         raise KeyProblem(f"the key {lane.address} may not do it, and there is no other key")
@@ -137,6 +144,7 @@ class Lane:
         settings = settings or Settings()
         company = company or _Alone()
         address = key.address
+        self._company = company
         self._chain = chain
         self._key = key
         #: The player that the key is registered to; empty until somebody asked.
@@ -144,7 +152,7 @@ class Lane:
         self._record = record = Record(address)
         self._reporter = reporter = Reporter(on_outcome)
         self._loop = loop = BlockLoop(f"The lane of {address}", record)
-        self._book = book = ProofBook(loop)
+        self._book = book = ProofBook(loop, address)
         self._limits = limits = Limits(settings, book, loop, partial(company.messages_left, self), address=address)
         self._ledger = ledger = LaneLedger(
             store, book, clock=clock, address=address, has_lane=company.has_lane, takes_orphans=takes_orphans
@@ -260,6 +268,8 @@ class Lane:
         for each in flying:
             with apart(each.proofs[0]):
                 await self._follower.follow(each, accounts[each.address])
+        for stray in self._book.take_strays():
+            self._company.submit(stray)
         if self._limits.slots() and self._book.has_turn:
             account = accounts.get(self.address) or await self._chain.account(self.address)
             await self._send_new(account)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from coordinator.submission.attempt import Attempt
@@ -22,12 +23,16 @@ RECOVERED_PRIORITY: Final = 2
 class ProofBook:
     """The proofs of one lane, by claim."""
 
-    def __init__(self, loop: BlockLoop) -> None:
+    def __init__(self, loop: BlockLoop, address: str) -> None:
+        """`address` is the one that the lane signs with."""
         self._loop = loop
+        self._address = address
         self._proofs: dict[Claim, PendingProof] = {}
         #: Live transactions by hash; and the proofs without one, in the order of their turns.
         self._flying: dict[str, LiveTransaction] = {}
         self._turns: Turns[PendingProof] = Turns()
+        #: Proofs that another key was chosen for, and whose transaction has ended.
+        self._strays: list[PendingProof] = []
         #: Proofs whose turn it is just now; they count as on their way.
         self.in_hand = 0
         #: The claim that each job is about now, and whether the coordinator said so or the ledger.
@@ -80,6 +85,14 @@ class ProofBook:
         """The proof whose turn it is; it is in nobody's line until it is filed."""
         return self._turns.take(self._loop.height)
 
+    def take_strays(self) -> list[Submission]:
+        """What was followed here to the end of its transaction, but is not this lane's to sign: another key was chosen.
+
+        Each is told once, and as long as something is still to be signed for it.
+        """
+        strays, self._strays = self._strays, []
+        return [proof.submission for proof in strays if self.may_be_signed(proof)]
+
     def file(self, proof: PendingProof) -> None:
         """Put a proof where it belongs in the line."""
         self._turns.file(proof, self._loop.height)
@@ -104,7 +117,8 @@ class ProofBook:
         else:
             if known.submission.job_id != submission.job_id:
                 self._claims.pop(known.submission.job_id, None)
-            known.submission = submission
+            # Where the coordinator does not know the key, the ledger does.
+            known.submission = replace(submission, signer=submission.signer or known.submission.signer)
             known.wanted, known.void = True, None
             known.ledger_read = False
             known.told = ""
@@ -151,6 +165,8 @@ class ProofBook:
             proof.transaction = proof.attempt = proof.void = None
             if not proof.forgotten:
                 self.file(proof)
+                if proof.submission.signer not in (None, self._address):
+                    self._strays.append(proof)
 
     def adopt(self, attempts: Sequence[Attempt]) -> None:
         """Follow live rows of the ledger, oldest first. Whether a node has seen them is unknown."""

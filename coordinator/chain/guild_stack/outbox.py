@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from coordinator.chain.client import TxAnswer
 from coordinator.chain.guild_stack import queries
 from coordinator.chain.guild_stack.agent_output import Unreadable, read_output
 from coordinator.chain.guild_stack.database import Database
@@ -50,6 +51,9 @@ _AFTER: Final = f"""SELECT jsonb_build_object('rows', (SELECT jsonb_agg(r.one) F
      AND t.status::text = 'broadcast' AND t.updated_at > mine.updated_at ORDER BY t.updated_at DESC LIMIT 10) r))"""
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended(%(lock)s::text, 0))"
 _MADE: Final = "SELECT currval(pg_get_serial_sequence('signer.tx', 'id'))"
+
+#: What a node answers that has the very same transaction already.
+_KNOWN_ALREADY: Final = ("sdk", 19)
 
 #: Every key of the agent that may do it, by itself or for the owner; and the keys that are still to be made.
 _SIGNERS: Final = """WITH held AS (
@@ -116,7 +120,9 @@ class OutboxRow:
         if self.status != "broadcast":
             return False
         answer = read_output(self.output)
-        return isinstance(answer, Unreadable) or (answer is not None and answer.code == 0)
+        if isinstance(answer, TxAnswer):
+            return answer.code == 0 or (answer.codespace, answer.code) == _KNOWN_ALREADY
+        return isinstance(answer, Unreadable)
 
     @property
     def is_silent(self) -> bool:

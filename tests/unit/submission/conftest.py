@@ -23,7 +23,7 @@ from coordinator.submission.outcome import claim_of
 from hashfleet.action import Action, CharterTerms, Work
 from hashfleet.charter import Founding
 from hashfleet.difficulty import safe
-from hashfleet.errors import ChainUnavailable, WorkGone, WorkPaused
+from hashfleet.errors import ChainUnavailable, KeyProblem, WorkGone, WorkPaused
 from hashfleet.proof import Proof, verify
 from hashfleet.rpc.cosmos.tx.v1beta1.tx_pb2 import AuthInfo, TxBody, TxRaw
 from hashfleet.rpc.structs.structs.tx_pb2 import MsgGuildCreate, MsgStructBuildComplete, MsgStructOreMinerComplete
@@ -156,6 +156,8 @@ class ScriptedChain:
 
     async def account(self, address: str) -> Account:
         await self._call("account")
+        if address not in self.sequences:
+            raise KeyProblem(f"the account {address} does not exist")
         return Account(address, 17, self.sequences[address])
 
     async def find_transaction(self, tx_hash: str) -> TxAnswer | None:

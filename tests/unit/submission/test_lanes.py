@@ -153,6 +153,46 @@ async def test_a_live_transaction_of_a_key_that_is_gone_is_followed_and_nothing_
     assert len(set(scene.chain.broadcasts)) == 1
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["job restored", "in the ledger only"])
+@pytest.mark.parametrize("failed", [True, False], ids=["failed in its block", "never in a block"])
+async def test_a_proof_whose_key_is_gone_is_signed_by_one_that_may_once_its_transaction_has_ended(
+    scene: Scene, failed: bool, known: bool
+) -> None:
+    submission = scene.pose(1)
+    scene.chain.includes = False
+    await scene.submit(submission)
+    scene.chain.rights = {SECOND.address: KeyProblem("not registered"), THIRD.address: DELEGATE}
+    await scene.run_lanes(SECOND, THIRD)
+    if known:
+        await scene.submit(submission)
+    if failed:
+        scene.chain.next_results.append(("structs", 1002))
+    else:
+        scene.chain.mempool.clear()
+        scene.chain.sequence += 1
+    scene.chain.includes = True
+    await scene.block(6)
+    assert Reassigned("pow_1", THIRD.address) in scene.told
+    assert scene.included == ["pow_1"]
+    assert [row.address for row in scene.ledger.rows] == [FIRST.address, THIRD.address]
+    assert scene.lane.waiting == 0
+
+
+async def test_a_proof_whose_key_is_gone_is_given_on_although_the_first_lane_has_no_account(scene: Scene) -> None:
+    submission = scene.pose(1)
+    scene.chain.includes = False
+    await scene.submit(submission)
+    scene.chain.sequences.pop(SECOND.address)
+    scene.chain.rights = {SECOND.address: KeyProblem("not registered")}
+    await scene.run_lanes(SECOND, THIRD)
+    scene.chain.mempool.clear()
+    scene.chain.sequence += 1
+    scene.chain.includes = True
+    await scene.block(6)
+    assert scene.included == ["pow_1"]
+    assert {row.address for row in scene.ledger.rows} == {FIRST.address, THIRD.address}
+
+
 async def test_a_claim_that_is_on_its_way_under_one_key_is_not_signed_by_another(scene: Scene) -> None:
     await scene.run_lanes(FIRST, SECOND)
     scene.chain.includes = False

@@ -230,6 +230,8 @@ def test_a_row_proves_the_puzzle_that_its_nonce_hashes_for() -> None:
         ("broadcast", "gibberish", True),
         ("broadcast", "", False),
         ("broadcast", json.dumps({"txhash": HASH, "code": 5}), False),
+        ("broadcast", json.dumps({"txhash": HASH, "code": 19, "codespace": "sdk"}), True),
+        ("broadcast", json.dumps({"txhash": HASH, "code": 19, "codespace": "structs"}), False),
         ("error", "why", False),
     ],
 )
