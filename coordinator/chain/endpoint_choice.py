@@ -1,8 +1,10 @@
 """Which of several nodes is asked first: pure decisions about values that the failover client keeps.
 
-A node is *fresh* if it is at most one block behind the highest height that any healthy node told; that much always
-differs between nodes that are well. Of the fresh ones the order of the configuration decides, unless one is much
-slower. Whoever failed is asked last, and first again after it answered; a node of another chain is never asked.
+A node is *fresh* if it is at most one block behind the highest height that any healthy node told (that much always
+differs between nodes that are well), or told none yet. A height far above the newest block that was passed on is not
+believed, so one node cannot make all others stale. Of the fresh ones the order of the configuration decides, whoever
+has a block first, unless one is much slower; a reading that needs the newer block goes on to the next node. Whoever
+failed is asked last, and first again after it answered; a node of another chain is never asked.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from typing import Final
 
 #: Blocks that a fresh node may be behind the highest.
 MAX_BEHIND: Final = 1
+#: Blocks that a node is believed to be ahead of the newest block that was passed on: about a minute.
+MAX_AHEAD: Final = 10
 #: Pause in seconds after the first failure, doubled with each one, and the longest.
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
@@ -45,7 +49,7 @@ class Health:
     #: It answered, since the last failure, that it serves our chain.
     checked: bool = False
     refused: bool = False
-    #: Highest committed height it told; 0 if it never told one.
+    #: Committed height that it told last; 0 if it never told one.
     height: int = 0
     #: Times that it failed in a row; what fails within the pause after one is the same.
     failures: int = 0
@@ -72,11 +76,14 @@ class EndpointStatus:
 
 
 def answered(health: Health, height: int | None = None, seconds: float | None = None) -> Health:
-    """After an answer; `height` and `seconds` if it told or took any worth noting. Heights never go backwards."""
+    """After an answer; `height` and `seconds` if it told or took any worth noting.
+
+    A node that was set back to an older state tells lower heights than before, and is as far as it says.
+    """
     smoothed = health.seconds
     if seconds is not None:
         smoothed = seconds if smoothed == 0 else smoothed + _WEIGHT * (seconds - smoothed)
-    return Health(checked=True, height=max(health.height, height or 0), seconds=smoothed)
+    return Health(checked=True, height=health.height if height is None else height, seconds=smoothed)
 
 
 def chain_checked(health: Health) -> Health:
@@ -110,17 +117,24 @@ def state_of(health: Health, highest: int) -> EndpointState:
         return EndpointState.FAILING
     if not health.checked:
         return EndpointState.UNTRIED
-    return EndpointState.STALE if health.height < highest - MAX_BEHIND else EndpointState.HEALTHY
+    return EndpointState.STALE if 0 < health.height < highest - MAX_BEHIND else EndpointState.HEALTHY
 
 
-def highest_of(healths: Sequence[Health]) -> int:
-    """The highest height that a node told that is well; 0 if none did."""
-    return max((health.height for health in healths if health.checked and not health.refused), default=0)
+def highest_of(healths: Sequence[Health], newest: int = 0) -> int:
+    """The highest height that is believed of those that nodes told which are well; 0 if there is none.
+
+    `newest` is the newest block that was passed on, 0 if none was: then any height is believed.
+    """
+    told = [health.height for health in healths if health.checked and not health.refused]
+    return max((height for height in told if not newest or height <= newest + MAX_AHEAD), default=newest)
 
 
-def order(healths: Sequence[Health], now: float) -> list[int]:
-    """Indexes of the endpoints in the order in which a call tries them; those of another chain are left out."""
-    highest = highest_of(healths)
+def order(healths: Sequence[Health], now: float, newest: int = 0) -> list[int]:
+    """Indexes of the endpoints in the order in which a call tries them; those of another chain are left out.
+
+    `newest` is as `highest_of` takes it.
+    """
+    highest = highest_of(healths, newest)
     states = [state_of(health, highest) for health in healths]
     measured = [
         health.seconds
@@ -132,7 +146,7 @@ def order(healths: Sequence[Health], now: float) -> list[int]:
     def rank(index: int) -> tuple[int, int, bool, float]:
         health, state = healths[index], states[index]
         if state is EndpointState.HEALTHY:
-            return 0, highest - health.height, health.seconds > slow, index
+            return 0, 0, health.seconds > slow, index
         if state is EndpointState.UNTRIED:
             return 1, 0, False, index
         if state is EndpointState.STALE:

@@ -193,7 +193,7 @@ class FailoverClient:
 
     def endpoints(self) -> list[EndpointStatus]:
         """Every endpoint as it stands now, in the order of the configuration."""
-        highest = highest_of(self._healths)
+        highest = highest_of(self._healths, self._newest_height)
         return [
             EndpointStatus(
                 endpoint.name,
@@ -277,7 +277,7 @@ class FailoverClient:
         found = await self._first_answer(ask)
         if found is not None:
             return found
-        highest = highest_of(self._healths)
+        highest = highest_of(self._healths, self._newest_height)
         others = [
             endpoint
             for endpoint in self._endpoints
@@ -334,12 +334,16 @@ class FailoverClient:
     def _healths(self) -> list[Health]:
         return [endpoint.health for endpoint in self._endpoints]
 
+    @property
+    def _newest_height(self) -> int:
+        return self._newest.height if self._newest is not None else 0
+
     def _tries(self, limit: float) -> Iterator[_Endpoint]:
         """The endpoints to try, until `limit` seconds are over."""
         if self._closed or self._chain_id is None:
             raise ChainUnavailable("there is no connection to any node of the chain; connect first")
         end = self._now() + limit
-        indexes = order(self._healths, self._now())
+        indexes = order(self._healths, self._now(), self._newest_height)
         if not indexes:
             raise BadChainAnswer(
                 "every node serves another chain: " + "; ".join(health.error for health in self._healths)

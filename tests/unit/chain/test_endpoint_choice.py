@@ -50,7 +50,11 @@ def test_a_node_behind_by_more_than_a_block_never_comes_before_a_fresh_one(healt
     fresh = [i for i, state in enumerate(states(healths)) if state is EndpointState.HEALTHY]
     if fresh:
         first = order(healths, now)[0]
-        assert healths[first].height >= highest_of(healths) - MAX_BEHIND
+        assert healths[first].height == 0 or healths[first].height >= highest_of(healths) - MAX_BEHIND
+
+
+def test_a_node_that_told_no_height_yet_is_not_stale() -> None:
+    assert states([Health(checked=True), Health(checked=True, height=100)]) == [EndpointState.HEALTHY] * 2
 
 
 @given(MANY, SECONDS)
@@ -65,13 +69,37 @@ def test_nodes_that_are_equally_well_keep_the_order_of_the_configuration(healths
     assert order(same, now) == list(range(len(same)))
 
 
+def test_a_node_that_told_a_newer_block_first_is_not_preferred() -> None:
+    behind, ahead = Health(checked=True, height=100), Health(checked=True, height=101)
+    assert order([behind, ahead], 0.0) == [0, 1]
+    assert order([ahead, behind], 0.0) == [0, 1]
+
+
+def test_a_height_far_above_the_newest_block_makes_no_other_node_stale() -> None:
+    healths = [
+        Health(checked=True, height=100),
+        Health(checked=True, height=98),
+        Health(checked=True, height=2**31 - 1),
+    ]
+    highest = highest_of(healths, newest=100)
+    assert [state_of(health, highest) for health in healths[:2]] == [EndpointState.HEALTHY, EndpointState.STALE]
+    assert order(healths, 0.0, newest=100)[0] == 0
+
+
+def test_nodes_may_be_ahead_of_a_newest_block_that_comes_late() -> None:
+    healths = [Health(checked=True, height=100), Health(checked=True, height=103)]
+    assert order(healths, 0.0, newest=100) == [1, 0]
+    everybody = [Health(checked=True, height=200), Health(checked=True, height=200)]
+    assert [state_of(health, highest_of(everybody, newest=100)) for health in everybody] == [EndpointState.HEALTHY] * 2
+
+
 @given(MANY, SECONDS, st.integers(0, 20))
-def test_an_answer_makes_a_node_well_and_never_takes_a_height_back(
+def test_an_answer_makes_a_node_well_at_the_height_that_it_tells(
     healths: list[Health], now: float, height: int
 ) -> None:
     after = answered(healths[0], height, 0.1)
-    assert after.height >= height
-    assert after.height >= healths[0].height
+    assert after.height == height
+    assert answered(after).height == height
     assert after.failures == 0
     assert after.error == ""
     assert state_of(after, after.height) is EndpointState.HEALTHY
