@@ -13,7 +13,7 @@ from dataclasses import replace
 from coordinator.chain.client import ChainClient, TxAnswer
 from coordinator.submission.attempt import Attempt, AttemptState
 from coordinator.submission.block_loop import BlockLoop
-from coordinator.submission.decision import After, after_failure, may_surface, pause_blocks, transaction_of
+from coordinator.submission.decision import After, after_failure, may_surface, pause_blocks, transaction_of, weigh
 from coordinator.submission.lane_ledger import LaneLedger
 from coordinator.submission.limits import Limits
 from coordinator.submission.outcome import GaveUp, Included, Rejected, Stale, Submission
@@ -84,15 +84,16 @@ class Aftermath:
 
     async def _after(self, proof: PendingProof, ended: Attempt, answer: TxAnswer) -> None:
         """The transaction of this proof alone was refused or failed."""
-        what = disposition(answer)
+        what = weigh(disposition(answer), ended.cause)
         reason = f"the chain answered {answer.codespace} {answer.code}: {answer.log}"
         if ended.cause is not None:
             reason = f"{reason} ({_why(ended, answer)})"
+            self._record.last_error = reason
         if what is Disposition.ALERT:
             logger.error("The operator should look at this: %s (job %s).", reason, proof.submission.job_id)
         if what is Disposition.UNKNOWN_ANTE:
             what = await self._asked_for_the_right(proof)
-        after = after_failure(what, proof.failures, in_block=ended.height is not None)
+        after = after_failure(what, proof.failures, in_block=ended.height is not None, cause=ended.cause)
         if after is After.OTHER_KEY:
             told = f"the key {self._address} may not do it: {reason}"
             logger.error("The operator should look at this: %s (job %s).", told, ended.job_id)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from coordinator.core.job import Transaction, TransactionState
-from coordinator.submission.attempt import Attempt, AttemptState
+from coordinator.submission.attempt import Attempt, AttemptState, RejectionCause
 from coordinator.submission.verdict import Disposition
 from hashfleet.action import MAX_HEIGHT, Action, Work
 from hashfleet.difficulty import first_age, safe
@@ -37,6 +37,8 @@ RESEND_AFTER: Final = 2
 #: A proof whose transactions failed this often in blocks, each time in a way that says something of the proof
 #: (`counts`), is given up: what fails for ever must not run for ever.
 MAX_FAILURES: Final = 5
+#: The same where the chain says that it hashes another form of preimage: once more, if a node was just being upgraded.
+MAX_OTHER_FORM: Final = 2
 #: An object that takes no proof now is tried again after 2, 4, 8, ... blocks, and never more than this (6 minutes).
 MAX_PAUSE_BLOCKS: Final = 64
 
@@ -174,15 +176,28 @@ def counts(what: Disposition) -> bool:
     return what not in _OF_THE_MOMENT
 
 
-def after_failure(what: Disposition, failures: int, *, in_block: bool = False) -> After:
-    """What becomes of the proof, given the failures in blocks that it has had so far, of those that count."""
+def weigh(what: Disposition, cause: RejectionCause | None) -> Disposition:
+    """What an answer asks for, given why the proof was rejected, if it was.
+
+    The next block hashes in no other form than this one: that is for a person to look at.
+    """
+    return Disposition.ALERT if cause is RejectionCause.OTHER_FORM else what
+
+
+def after_failure(
+    what: Disposition, failures: int, *, in_block: bool = False, cause: RejectionCause | None = None
+) -> After:
+    """What becomes of the proof, given the failures in blocks that it has had so far, of those that count.
+
+    The cause is read from a log, so it may only have us try less often.
+    """
     if what is Disposition.GIVE_UP:
         return After.GIVE_UP
     if not counts(what):
         # Never given up, or others who fill the blocks would cost us good proofs. In a block it costs one free
         # transaction per pause at most, and pauses grow.
         return After.PAUSE if what is Disposition.PAUSE or in_block else After.AGAIN
-    if failures >= MAX_FAILURES:
+    if failures >= (MAX_OTHER_FORM if cause is RejectionCause.OTHER_FORM else MAX_FAILURES):
         return After.GIVE_UP
     if what is Disposition.OTHER_KEY:
         return After.OTHER_KEY

@@ -1,7 +1,8 @@
 """Why the chain rejected a proof (structs 1800): its preimage, which the log names, beside ours. Pure.
 
 This is the one place where a log is read, and it is read as data: what the chain hashed, in a form that is checked
-strictly. What is done about a rejection is decided from its code alone (`verdict`); this only tells which cause it was.
+strictly. What is done about a rejection is decided from its code (`verdict`); the cause may only have the proof tried less
+often (`decision`), so that a log which is misread never costs a second transaction.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The log is for people: its wording changes between versions, and digits of a nonce or a hash look like any error
 number. The one number read from a log is the sequence that the chain expects, and only when the code says that the
 sequence was wrong; if it cannot be read, the account is queried instead. (What else a log names as data, the preimage
-of a rejected proof, is read by `rejection`, which decides nothing.)
+of a rejected proof, is read by `rejection`; all that follows from it is that `decision` may try less often.)
 
 Sources: structsd x/structs/types/errors.go and its ante package (v0.16 to v0.21), cosmos-sdk v0.53 types/errors.
 """

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.submission.attempt import Attempt, AttemptState
+from coordinator.submission.attempt import Attempt, AttemptState, RejectionCause
 from coordinator.submission.decision import (
     MAX_FAILURES,
     MAX_PAUSE_BLOCKS,
@@ -32,6 +32,7 @@ from coordinator.submission.decision import (
     timeout_at,
     transaction_of,
     volatility,
+    weigh,
 )
 from coordinator.submission.verdict import Disposition
 from hashfleet.action import MAX_HEIGHT, Action, Work
@@ -163,6 +164,21 @@ def test_what_says_nothing_of_the_proof_never_gives_it_up(what: Disposition) -> 
     assert after_failure(what, 10 * MAX_FAILURES) is not After.GIVE_UP
     # What fails in block after block does so at growing distances.
     assert after_failure(what, 10 * MAX_FAILURES, in_block=True) is After.PAUSE
+
+
+def test_another_form_of_preimage_is_a_persons_matter_and_tried_once_more() -> None:
+    what = weigh(Disposition.REMINE, RejectionCause.OTHER_FORM)
+    assert what is Disposition.ALERT
+    tries = [after_failure(what, failures, cause=RejectionCause.OTHER_FORM) for failures in (1, 2)]
+    assert tries == [After.PAUSE, After.GIVE_UP]
+
+
+@pytest.mark.parametrize("cause", [None, *(each for each in RejectionCause if each is not RejectionCause.OTHER_FORM)])
+def test_any_other_cause_changes_nothing_that_is_done(cause: RejectionCause | None) -> None:
+    for what in Disposition:
+        assert weigh(what, cause) is what
+        for failures in range(MAX_FAILURES + 1):
+            assert after_failure(what, failures, cause=cause) is after_failure(what, failures)
 
 
 @pytest.mark.parametrize(

@@ -684,6 +684,25 @@ async def test_a_limit_per_block_or_a_sequence_never_costs_a_good_proof(
     assert scene.included == ["pow_1"]
 
 
+async def test_a_chain_that_hashes_another_form_is_a_persons_matter_and_tried_once_more(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    submission = scene.pose(1)
+    theirs = f"CHAINscripted-1|5-1MINE100NONCE{submission.proof.nonce}"
+    scene.chain.logs["5-1"] = f"work failure for input ({theirs}) when trying to mine on struct 5-1"
+    scene.chain.next_results.extend([("structs", 1800)] * 9)
+    await scene.submit(submission)
+    await scene.block()
+    assert scene.of("pow_1")[-2:] == ["Rejected", "Paused"]
+    with_reason = [line for line in caplog.messages if line.startswith("The operator should look at this")]
+    assert len(with_reason) == 1
+    assert "the chain hashes another form of preimage: CHAINscripted-1|5-1MINE100NONCE" in with_reason[0]
+    assert "another form of preimage" in scene.lane.status().last_error
+    await scene.block(40)
+    assert len(scene.chain.broadcasts) == 2
+    assert scene.of("pow_1")[-1] == "GaveUp"
+
+
 async def test_a_refusal_for_good_gives_up(scene: Scene) -> None:
     scene.chain.next_results.append(("structs", 1250))
     await scene.submit(scene.pose(1))
