@@ -168,6 +168,15 @@ DEFECTS = {
         "decision.next_sequence = lambda committed, taken: max(taken, default=-1) + 1\n"
         "verdict.expected_sequence = lambda log: None\n",
     ),
+    "reads the puzzle of charters once": (
+        "charter-taken before-broadcast 4 8",
+        "from coordinator.chain.structsd import StructsdClient\n"
+        "read, kept = StructsdClient.read_charter, {}\n"
+        "async def read_charter(self, founder, solver):\n"
+        "    kept[founder] = kept.get(founder) or await read(self, founder, solver)\n"
+        "    return kept[founder]\n"
+        "StructsdClient.read_charter = read_charter\n",
+    ),
 }
 
 
