@@ -29,7 +29,8 @@ _ACL_MASK: Final = 0x10
 def read_private(path: Path, what: str) -> Secret[str]:
     """The text of a file that only we can open, root aside. `what` names it in errors. Raises KeyProblem.
 
-    It has to be ours or root's. Owner and permissions are those of the file that was opened, so nobody can exchange it between check and reading.
+    It has to be ours or root's. Owner and permissions are those of the file that was opened, so nobody can exchange it
+    between check and reading.
     """
     try:
         # Without O_NONBLOCK, opening a pipe would wait for a writer for ever.
@@ -40,7 +41,7 @@ def read_private(path: Path, what: str) -> Secret[str]:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeyProblem(f"{path} is not a regular file; it should be a {what}")
-        # Whoever owns a file may open it, exchange what is in it and give it any mode. Secrets mounted for us are root's.
+        # Whoever owns a file can read it, exchange what is in it and give it any mode. Mounted secrets are root's.
         if status.st_uid not in (os.geteuid(), 0):
             raise KeyProblem(
                 f"the {what} {path} belongs to another user, uid {status.st_uid}, who can read and change it; make it "
