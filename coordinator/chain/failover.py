@@ -420,7 +420,7 @@ class FailoverClient:
         # An answer that cannot be read may be about one object only; that alone makes no node a bad one.
 
     async def _probe(self) -> None:
-        """Look at the height of each node, again and again, so that a switch finds a node that is known to be well."""
+        """Look at the chain and height of each node, again and again, so that a switch finds one that is known well."""
         while True:
             await asyncio.sleep(self._probe_seconds)
             now = self._now()
@@ -432,11 +432,8 @@ class FailoverClient:
     async def _probe_one(self, endpoint: _Endpoint) -> None:
         async def ask(one: _Endpoint) -> None:
             begun = self._now()
-            try:
-                height = await one.client.committed_height()
-            except NotServed:
-                height = (await one.client.latest_block()).height
-            self._note_answer(one, height, self._now() - begun)
+            block = await one.client.latest_block()  # its header names the chain, which the height alone does not
+            self._note_answer(one, block.height, self._now() - begun)
 
         try:
             await self._asked(endpoint, ask)

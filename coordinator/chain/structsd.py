@@ -185,11 +185,7 @@ class StructsdClient:
             raise ChainUnavailable("this chain client is closed; make a new one")
         self._transport.open()
         self._opened = True
-        info = await self._node_info()
-        network = info.default_node_info.network
-        if not network:
-            raise BadChainAnswer(f"the node {self.shown} does not tell its chain id")
-        self._check_chain(network, f"the node {self.shown}")
+        network = (await self._node_info()).default_node_info.network
         await self._feed.connect(network)
         self._chain_id = network
 
@@ -402,6 +398,8 @@ class StructsdClient:
                 if reading.usable:
                     error.depends_on = frozenset(reading.depends_on)
                     raise
+            except OtherChain:
+                raise  # its heights are none of ours
             except BadChainAnswer:
                 if reading.usable:
                     raise
@@ -611,9 +609,14 @@ class StructsdClient:
         return answer.attribute
 
     async def _node_info(self) -> node_pb2.GetNodeInfoResponse:
+        """What the node says of itself; the node behind an address may have been swapped for one of another chain."""
         answer = await self._ask(queries.NODE_INFO, node_pb2.GetNodeInfoRequest(), "its chain and version")
         if not answer.HasField("default_node_info"):
             raise BadChainAnswer(f"the node {self.shown} does not tell its network")
+        network = answer.default_node_info.network
+        if not network:
+            raise BadChainAnswer(f"the node {self.shown} does not tell its chain id")
+        self._check_chain(network, f"the node {self.shown}")
         return answer
 
     async def _raise_gone(self, what: str) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -38,6 +39,16 @@ async def test_a_node_of_another_chain_is_refused_and_both_ids_are_named(chain: 
     error = ChainUnavailable if chain.way == "failover" else BadChainAnswer
     with pytest.raises(error, match=r"'devnet-1'.*'structstestnet-111'"):
         await chain.client(chain_id="structstestnet-111").connect()
+
+
+@pytest.mark.parametrize("height", [1310001, 500])
+async def test_no_work_is_read_by_the_rules_of_another_chain(chain: Any, height: int) -> None:
+    client = await chain.connected()
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await anext(blocks)
+    chain.node.chain_id, chain.node.height = "devnet-2", height
+    with pytest.raises((BadChainAnswer, ChainUnavailable), match=r"'devnet-2'.*'devnet-1'"):
+        await client.read_work(Action.RAID, "9-3")
 
 
 async def test_an_rpc_of_another_chain_is_refused_and_both_ids_are_named(chain: Any) -> None:

@@ -230,6 +230,15 @@ async def test_a_node_that_comes_back_as_another_chain_is_refused(pair: Pair) ->
     assert "Struct" not in pair.first.node.calls
 
 
+async def test_a_node_swapped_for_one_of_another_chain_is_refused_though_no_call_failed(pair: Pair) -> None:
+    client = await pair.connected(probe_seconds=0.02)
+    pair.first.node.chain_id = "devnet-2"
+    await until(client, [EndpointState.REFUSED, EndpointState.HEALTHY])
+    pair.first.node.calls.clear()
+    await client.read_work(Action.BUILD, "5-28")
+    assert "Struct" not in pair.first.node.calls
+
+
 async def test_of_several_rpcs_one_of_another_chain_is_not_used(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
     pair.first.rpc.network = "devnet-2"
     client = await pair.connected(rpcs=True)
