@@ -73,6 +73,8 @@ class Lanes:
                 company=self,
                 takes_orphans=not self._lanes,
             )
+        #: Addresses that are known to have an account.
+        self._with_account: set[str] = set()
         #: Addresses, the one chosen longest ago first.
         self._turns = list(self._lanes)
         #: Proofs whose key is not known or not here any more, by job; and what was told of them.
@@ -107,21 +109,41 @@ class Lanes:
         owners: list[str] = []
         delegates: list[str] = []
         refusals: list[str] = []
+        waits: list[str] = []
         for address, lane in self._lanes.items():
             if owner and lane.player_id not in ("", owner):
                 continue  # a delegate at best: one question less of a thousand, where each player brings a key
             try:
                 right = await self._chain.check_signer(address, action, object_id)
+                lane.player_id = right.player_id
+                await self._check_account(address)
             except KeyProblem as error:
                 refusals.append(str(error))
                 continue
-            lane.player_id = right.player_id
+            except WorkPaused as error:
+                waits.append(str(error))
+                continue
             if right.owns:
                 owner = right.player_id
             (owners if right.owns else delegates).append(address)
         if best := owners or delegates:
             return tuple(best)
+        if waits:
+            raise WorkPaused("; ".join(waits))
         raise KeyProblem(refusals[0] if len(refusals) == 1 else f"no key may do it: {'; '.join(refusals)}")
+
+    async def _check_account(self, address: str) -> None:
+        """Raise WorkPaused if nothing that this address signs would be taken, because it has no account yet.
+
+        A delegate may be registered before it has one. An account that is there stays, so each is asked for once.
+        """
+        if address in self._with_account:
+            return
+        try:
+            await self._chain.account(address)
+        except KeyProblem as error:
+            raise WorkPaused(str(error)) from error
+        self._with_account.add(address)
 
     async def choose_signer(self, action: Action, object_id: str, current: str = "") -> str:
         """The address that is to sign for this work; see `Submitter.choose_signer`."""
@@ -212,9 +234,11 @@ class Lanes:
             return await self.choose_signer(work.action, work.object_id, current)
         solvers: list[str] = []
         for address, lane in self._lanes.items():
-            with contextlib.suppress(KeyProblem):  # who has no right is no choice; whether that is everybody, see below
+            # Who may not sign, or not yet, is no choice; whether that is everybody, see below.
+            with contextlib.suppress(KeyProblem, WorkPaused):
                 right = await self._chain.check_signer(address, work.action, work.object_id)
                 lane.player_id = right.player_id
+                await self._check_account(address)
                 if right.player_id == work.charter.solver_id:
                     solvers.append(address)
         if current in solvers:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from coordinator.chain.client import Account
 from coordinator.core.job import JobState
 from coordinator.service import Service
 from coordinator.store.sql import open_store
 from coordinator.submission.keys import SigningKey
 from hashfleet.action import Action
+from hashfleet.errors import KeyProblem
 from hashfleet.job_request import JobRequest
 
 from .conftest import KEY, WORKS, Coordinator, OneNodeChain
@@ -32,6 +34,31 @@ async def test_a_coordinator_without_keys_lets_jobs_wait_and_says_why(tmp_path: 
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await store.close()
+
+
+async def test_a_job_whose_key_has_no_account_is_held_before_hashing_and_goes_on_once_there_is_one(
+    coordinator: Coordinator,
+) -> None:
+    plain, missing = coordinator.chain.account, True
+
+    async def account(address: str) -> Account:
+        if missing:
+            raise KeyProblem("the account does not exist; it should have received something")
+        return await plain(address)
+
+    coordinator.chain.account = account  # type: ignore[method-assign]
+    view, _ = await coordinator.service.submit(JobRequest(Action.BUILD, "5-1", "1-7"))
+    async with asyncio.timeout(10):
+        async for seen in coordinator.service.watch(view.job.job_id):
+            if seen.job.error is not None:
+                break
+        assert (seen.job.state, seen.job.work) == (JobState.QUEUED, None)
+        assert seen.job.error == "the account does not exist; it should have received something"
+        missing = False
+        async for seen in coordinator.service.watch(view.job.job_id):
+            if seen.job.work is not None:
+                break
+    assert (seen.job.signer, seen.job.error) == (KEY.address, None)
 
 
 async def test_a_job_keeps_which_key_was_chosen_for_it(coordinator: Coordinator) -> None:

@@ -85,6 +85,36 @@ async def test_without_keys_work_waits_and_says_why(scene: Scene) -> None:
     assert scene.chain.broadcasts == scene.ledger.rows == []
 
 
+async def test_a_key_without_an_account_is_not_chosen_and_another_is(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    scene.chain.rights = {FIRST.address: OWNER, SECOND.address: DELEGATE}
+    del scene.chain.sequences[FIRST.address]
+    assert await scene.lane.who_may_sign(Action.MINE, "5-1") == (SECOND.address,)
+
+
+async def test_a_work_whose_keys_have_no_account_yet_waits_and_says_why(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    scene.chain.rights = {SECOND.address: KeyProblem("not registered")}
+    sequence = scene.chain.sequences.pop(FIRST.address)
+    with pytest.raises(WorkPaused, match=f"^the account {FIRST.address} does not exist$"):
+        await scene.lane.choose_signer(Action.MINE, "5-1")
+    scene.chain.sequences[FIRST.address] = sequence
+    assert await scene.lane.choose_signer(Action.MINE, "5-1") == FIRST.address
+
+
+async def test_an_account_is_asked_for_once_and_not_for_each_job(scene: Scene) -> None:
+    await scene.run_lanes(FIRST, SECOND)
+    calls: list[str] = []
+
+    async def note(call: str) -> None:
+        calls.append(call)
+
+    scene.chain.interrupt = note
+    for number in range(100):
+        await scene.lane.choose_signer(Action.MINE, f"5-{number}")
+    assert calls.count("account") == 2
+
+
 def test_a_key_is_given_once(scene: Scene) -> None:
     with pytest.raises(InvalidInput, match="given twice"):
         scene.make_lanes((FIRST, FIRST))
