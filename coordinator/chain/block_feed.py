@@ -12,7 +12,7 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import httpx2
@@ -24,7 +24,8 @@ from hashfleet.errors import BadChainAnswer, ChainError, ChainUnavailable
 
 logger = logging.getLogger(__name__)
 
-#: Missed blocks whose results are asked for at most; after a longer gap any object may have changed.
+#: Missed blocks whose results are asked for at most; after a longer gap any object may have changed, and an RPC that
+#: tells of one is believed only if a node confirms it.
 _MAX_MISSED: Final = 50
 #: Limit of asking for the results of the blocks missed, all of them together, in seconds: the block waits meanwhile.
 _RESULTS_SECONDS: Final = 2.0
@@ -33,6 +34,14 @@ _RESULTS_AT_ONCE: Final = 5
 _RESULTS_PAUSE: Final = 10.0
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sighting:
+    """A block, and whether a node that is read from told it: an RPC alone may be mistaken by any number of blocks."""
+
+    block: Block
+    by_node: bool
 
 
 class BlockFeed:
@@ -106,20 +115,39 @@ class BlockFeed:
         """Every new committed block, heights rising; ends when the feed is closed and raises nothing."""
         newest = 0
         async with contextlib.aclosing(self._sightings()) as sightings:
-            async for block in sightings:
-                if block.height > newest:
+            async for sighting in sightings:
+                block = await self._believed(newest, sighting)
+                if block is not None and block.height > newest:
                     touched = await self._touched_since(newest, block)
                     newest = block.height
                     yield replace(block, touched=touched)
+
+    async def _believed(self, newest: int, sighting: _Sighting) -> Block | None:
+        """The block, or the nodes' newest one if an RPC tells a long jump; None if no node answers.
+
+        Nothing is read from before a block that was passed on, so one that never was would end all reading.
+        """
+        told = sighting.block
+        if sighting.by_node or told.height - newest - 1 <= _MAX_MISSED:
+            return told
+        try:
+            block = await self._ask()
+        except ChainError as error:
+            logger.debug("Block %d is not confirmed by any node: %s", told.height, error)
+            return None
+        if told.height - block.height > _MAX_MISSED:
+            logger.warning("An RPC tells block %d, but the nodes are at block %d.", told.height, block.height)
+        return block
 
     async def _touched_since(self, before: int, block: Block) -> frozenset[str] | None:
         """What changed after height `before` until this block; None if that cannot be found out quickly.
 
         A sighted block brings what itself changed, if anything did tell it. The results of the others are asked for.
         """
-        unknown = [*range(before + 1, block.height), *([block.height] if block.touched is None else [])]
-        if before == 0 or len(unknown) > _MAX_MISSED:
+        # Counted before they are listed: a first block, or one that was missed for months, is millions of blocks on.
+        if before == 0 or block.height - before - (block.touched is not None) > _MAX_MISSED:
             return None
+        unknown = [*range(before + 1, block.height), *([block.height] if block.touched is None else [])]
         touched = block.touched or frozenset()
         if not unknown:
             return touched
@@ -154,7 +182,7 @@ class BlockFeed:
             return None
         return touched
 
-    async def _sightings(self) -> AsyncGenerator[Block, None]:
+    async def _sightings(self) -> AsyncGenerator[_Sighting, None]:
         """Blocks as they are seen, in any order: subscribed to if possible, polled in between."""
         failures = 0
         while not self._closed.is_set():
@@ -168,8 +196,8 @@ class BlockFeed:
                 else:
                     subscribed = self._now()
                     async with contextlib.aclosing(self._subscribed(socket)) as pushed:
-                        async for block in pushed:
-                            yield block
+                        async for sighting in pushed:
+                            yield sighting
                 self._rpcs.append(self._rpcs.pop(0))  # the next one's turn
                 if subscribed is not None or self._closed.is_set():
                     break
@@ -179,39 +207,40 @@ class BlockFeed:
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(failures, 16))
             failures += 1
             async with contextlib.aclosing(self._polled(pause * random.uniform(0.5, 1.0))) as polled:
-                async for block in polled:
-                    yield block
+                async for sighting in polled:
+                    yield sighting
 
-    async def _subscribed(self, socket: ClientConnection) -> AsyncGenerator[Block, None]:
+    async def _subscribed(self, socket: ClientConnection) -> AsyncGenerator[_Sighting, None]:
         """Blocks of one subscription, until it is lost. Events are not replayed, so it starts with a poll."""
         assert self._chain_id is not None
         self._sockets.add(socket)
         try:
             newest = 0
-            if block := await self._poll():
-                newest = block.height
-                yield block
+            if polled := await self._poll():
+                newest = polled.block.height
+                yield polled
             async with contextlib.aclosing(cometbft.events(socket, self._silence_seconds)) as events:
                 async for event in events:
                     announced = cometbft.block_in_event(event, self._chain_id)
-                    block = announced or await self._poll()
-                    if block is None or self._closed.is_set():
+                    sighting = _Sighting(announced, by_node=False) if announced else await self._poll()
+                    if sighting is None or self._closed.is_set():
                         continue
-                    yield block
-                    if event is None and block.height > newest:
-                        logger.warning("The subscription to new blocks missed block %d; renewing it.", block.height)
+                    yield sighting
+                    height = sighting.block.height
+                    if event is None and height > newest:
+                        logger.warning("The subscription to new blocks missed block %d; renewing it.", height)
                         return
-                    newest = max(newest, block.height)
+                    newest = max(newest, height)
         finally:
             self._sockets.discard(socket)
             await cometbft.close(socket)
 
-    async def _polled(self, seconds: float) -> AsyncGenerator[Block, None]:
+    async def _polled(self, seconds: float) -> AsyncGenerator[_Sighting, None]:
         """Polls for this long, at least once."""
         end = self._now() + seconds
         while not self._closed.is_set():
-            if block := await self._poll():
-                yield block
+            if polled := await self._poll():
+                yield polled
             left = end - self._now()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(self._poll_seconds, max(left, 0.01))):
@@ -219,7 +248,7 @@ class BlockFeed:
             if self._now() >= end:
                 return
 
-    async def _poll(self) -> Block | None:
+    async def _poll(self) -> _Sighting | None:
         """The latest block from a node, or else from an RPC, or None if none answers."""
         try:
             block = await self._ask()
@@ -228,11 +257,11 @@ class BlockFeed:
             if found is None and not self._outage and not self._closed.is_set():
                 logger.warning("The chain does not answer: %s", error)
                 self._outage = True
-            return found
+            return None if found is None else _Sighting(found, by_node=False)
         if self._outage:
             logger.info("The chain answers again, at height %d.", block.height)
             self._outage = False
-        return block
+        return _Sighting(block, by_node=True)
 
     async def _poll_status(self) -> Block | None:
         for rpc in self._rpcs:

@@ -67,6 +67,47 @@ async def test_a_block_of_another_chain_is_never_passed_on(chain: Any) -> None:
         assert await upcoming(blocks) == 1310001
 
 
+async def test_a_long_jump_that_no_node_confirms_is_not_passed_on(chain: Any) -> None:
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        header = {"chain_id": chain.node.chain_id, "height": "3310000", "time": "2026-04-17T10:11:12Z"}
+        await chain.rpc.send({"block": {"header": header}})
+        await chain.rpc.announce(1310001)
+        assert await upcoming(blocks) == 1310001
+        assert (await client.read_work(Action.BUILD, "5-28")).work.anchor == 1283950
+
+
+async def test_a_long_jump_that_a_node_confirms_is_passed_on(chain: Any) -> None:
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        await chain.rpc.announce(3310000)
+        assert await upcoming(blocks) == 3310000
+
+
+async def test_a_long_jump_that_only_the_rpcs_status_tells_is_not_passed_on(chain: Any) -> None:
+    chain.rpc.refuse = True
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        chain.node.faults["GetLatestBlock"] = (grpc.StatusCode.UNAVAILABLE, "restarting")
+        chain.node.height = 3310000
+        asked = asyncio.Semaphore(0)
+
+        async def count() -> None:
+            asked.release()
+
+        chain.node.before["GetLatestBlock"] = count
+        waiting = asyncio.ensure_future(upcoming(blocks))
+        async with asyncio.timeout(20):
+            for _ in range(3):
+                await asked.acquire()
+        assert not waiting.done()
+        chain.node.height = 1310001
+        assert await waiting == 1310001
+
+
 async def test_a_lost_subscription_is_made_again_and_the_gap_is_read(chain: Any) -> None:
     client = await chain.connected(rpc=True)
     async with contextlib.aclosing(client.blocks()) as blocks:
