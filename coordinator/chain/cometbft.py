@@ -160,7 +160,10 @@ async def subscribe(urls: RpcUrls, timeout: float) -> ClientConnection:
 
 
 async def events(socket: ClientConnection, silence: float) -> AsyncGenerator[object, None]:
-    """Decoded events as they come; None after each `silence` seconds without one. Ends when the connection does."""
+    """Decoded events as they come; None after each `silence` seconds without one.
+
+    Ends when the connection does, or when the node cancels the subscription: it tells an error and keeps the connection.
+    """
     while True:
         try:
             async with asyncio.timeout(silence):
@@ -170,7 +173,11 @@ async def events(socket: ClientConnection, silence: float) -> AsyncGenerator[obj
         except (OSError, websockets.WebSocketException):
             return
         else:
-            yield decode(message)
+            event = decode(message)
+            if (error := _member(event, "error")) is not None:
+                logger.warning("A node ends the subscription to new blocks: %s", ascii(error)[:200])
+                return
+            yield event
 
 
 def decode(message: str | bytes) -> object:

@@ -348,6 +348,12 @@ class ScriptedRpc:
         for connection in list(self.connections):
             await connection.send(json.dumps(event))
 
+    async def cancel(self) -> None:
+        """End every subscription as CometBFT does for a client that is too slow; the connections stay."""
+        error = {"code": -32000, "message": "Server error", "data": "subscription was canceled (reason: slow client)"}
+        for connection in list(self.connections):
+            await connection.send(json.dumps({"jsonrpc": "2.0", "id": 1, "error": error}))
+
     async def drop(self) -> None:
         """Lose every connection, without a closing handshake."""
         for connection in list(self.connections):

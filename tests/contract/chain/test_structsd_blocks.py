@@ -121,6 +121,18 @@ async def test_a_lost_subscription_is_made_again_and_the_gap_is_read(chain: Any)
         assert await waiting == 1310008
 
 
+async def test_a_subscription_that_the_node_cancels_is_made_again_without_waiting_for_the_silence(chain: Any) -> None:
+    client = await chain.connected(rpc=True, silence_seconds=600)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        await chain.rpc.wait_for_subscriptions(1)
+        waiting = asyncio.ensure_future(upcoming(blocks))
+        await chain.rpc.cancel()
+        await chain.rpc.wait_for_subscriptions(2)
+        await chain.rpc.announce(1310001)
+        assert await waiting == 1310001
+
+
 async def test_while_the_rpc_is_down_blocks_are_polled_and_the_subscription_comes_back(chain: Any) -> None:
     client = await chain.connected(rpc=True)
     async with contextlib.aclosing(client.blocks()) as blocks:
