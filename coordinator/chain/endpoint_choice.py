@@ -35,7 +35,7 @@ class EndpointState(enum.Enum):
 
     UNTRIED = "untried"
     HEALTHY = "healthy"
-    #: Answers, but is more than a block behind.
+    #: Answers, but is more than a block behind, or catching up.
     STALE = "stale"
     FAILING = "failing"
     #: Serves another chain.
@@ -49,6 +49,8 @@ class Health:
     #: It answered, since the last failure, that it serves our chain.
     checked: bool = False
     refused: bool = False
+    #: It told last that it replays blocks of the past.
+    catching_up: bool = False
     #: Committed height that it told last; 0 if it never told one.
     height: int = 0
     #: Times that it failed in a row; what fails within the pause after one is the same.
@@ -83,12 +85,22 @@ def answered(health: Health, height: int | None = None, seconds: float | None = 
     smoothed = health.seconds
     if seconds is not None:
         smoothed = seconds if smoothed == 0 else smoothed + _WEIGHT * (seconds - smoothed)
-    return Health(checked=True, height=health.height if height is None else height, seconds=smoothed)
+    return Health(
+        checked=True,
+        catching_up=health.catching_up,
+        height=health.height if height is None else height,
+        seconds=smoothed,
+    )
 
 
 def chain_checked(health: Health) -> Health:
     """After it told that it serves our chain. What failed before has to be answered before it counts as well."""
     return replace(health, checked=True, refused=False)
+
+
+def told_progress(health: Health, catching_up: bool) -> Health:
+    """After it told whether it is catching up, which says nothing about failures."""
+    return replace(health, catching_up=catching_up)
 
 
 def failed(health: Health, now: float, error: str) -> Health:
@@ -117,7 +129,8 @@ def state_of(health: Health, highest: int) -> EndpointState:
         return EndpointState.FAILING
     if not health.checked:
         return EndpointState.UNTRIED
-    return EndpointState.STALE if 0 < health.height < highest - MAX_BEHIND else EndpointState.HEALTHY
+    behind = health.catching_up or 0 < health.height < highest - MAX_BEHIND
+    return EndpointState.STALE if behind else EndpointState.HEALTHY
 
 
 def highest_of(healths: Sequence[Health], newest: int = 0) -> int:

@@ -3,6 +3,7 @@
 What must hold whatever node answers:
 
 * one chain: a node is asked nothing before it told our chain id, and again after each failure;
+* nothing is read from a node that is catching up, also if there is no other;
 * heights only rise: what is older than the newest block that was passed on is no answer, whoever gives it;
 * a broadcast without an answer stays uncertain. The same bytes go to the next node, but a refusal there does not undo
   what the first one may have done with them: then nothing is known, and the caller looks the hash up;
@@ -31,10 +32,12 @@ from coordinator.chain.endpoint_choice import (
     order,
     refused,
     state_of,
+    told_progress,
 )
 from coordinator.chain.rest_transport import RestTransport
 from coordinator.chain.structsd import (
     CALL_TIMEOUT,
+    CATCHING_UP,
     POLL_SECONDS,
     SILENCE_SECONDS,
     StructsdClient,
@@ -201,7 +204,7 @@ class FailoverClient:
                 endpoint.health.height,
                 endpoint.health.seconds,
                 endpoint.client.version,
-                endpoint.health.error,
+                endpoint.health.error or (CATCHING_UP if endpoint.health.catching_up else ""),
             )
             for endpoint in self._endpoints
         ]
@@ -246,9 +249,11 @@ class FailoverClient:
         """As `StructsdClient.read_work`, from the first node that answers."""
         return await self._first_answer(lambda endpoint: endpoint.client.read_work(action, object_id))
 
-    async def read_charter(self, founder_id: str, solver_id: str) -> WorkReading:
+    async def read_charter(self, founder_id: str, solver_id: str, reactor_id: str = "") -> WorkReading:
         """As `StructsdClient.read_charter`, from the first node that answers."""
-        return await self._first_answer(lambda endpoint: endpoint.client.read_charter(founder_id, solver_id))
+        return await self._first_answer(
+            lambda endpoint: endpoint.client.read_charter(founder_id, solver_id, reactor_id)
+        )
 
     async def outstanding_work(self, player_id: str) -> list[tuple[Action, str]]:
         """As `StructsdClient.outstanding_work`, from the first node that answers."""
@@ -398,6 +403,15 @@ class FailoverClient:
             )
         self._chain_id = told
         endpoint.health = chain_checked(endpoint.health)
+        self._note_progress(endpoint)
+
+    def _note_progress(self, endpoint: _Endpoint) -> None:
+        catching_up = endpoint.client.catching_up
+        if catching_up and not endpoint.health.catching_up:
+            logger.warning("%s %s.", endpoint.name, CATCHING_UP)
+        elif endpoint.health.catching_up and not catching_up:
+            logger.info("%s has caught up with the chain.", endpoint.name)
+        endpoint.health = told_progress(endpoint.health, catching_up)
 
     def _note_answer(self, endpoint: _Endpoint, height: int | None = None, seconds: float | None = None) -> None:
         if endpoint.health.failures:
@@ -420,7 +434,7 @@ class FailoverClient:
         # An answer that cannot be read may be about one object only; that alone makes no node a bad one.
 
     async def _probe(self) -> None:
-        """Look at the chain and height of each node, again and again, so that a switch finds one that is known well."""
+        """Look at chain, progress and height of each node, again and again: a switch finds one that is known well."""
         while True:
             await asyncio.sleep(self._probe_seconds)
             now = self._now()
@@ -431,6 +445,8 @@ class FailoverClient:
 
     async def _probe_one(self, endpoint: _Endpoint) -> None:
         async def ask(one: _Endpoint) -> None:
+            await one.client.note_progress()
+            self._note_progress(one)
             begun = self._now()
             block = await one.client.latest_block()  # its header names the chain, which the height alone does not
             self._note_answer(one, block.height, self._now() - begun)

@@ -38,7 +38,7 @@ from coordinator.chain.transport import (
     Transport,
 )
 from coordinator.chain.versions import ChainRules
-from hashfleet.action import MAX_HEIGHT, PLAYER_TYPE, Action, CharterTerms, Work, check_object_id
+from hashfleet.action import MAX_HEIGHT, PLAYER_TYPE, REACTOR_TYPE, Action, CharterTerms, Work, check_object_id
 from hashfleet.errors import (
     BadChainAnswer,
     ChainUnavailable,
@@ -62,6 +62,8 @@ CALL_TIMEOUT: Final = 5.0
 POLL_SECONDS: Final = 1.0
 #: A subscription that is silent for this long is checked against a poll, in seconds: two to three usual blocks.
 SILENCE_SECONDS: Final = 15.0
+#: What is said of a node that replays blocks of the past.
+CATCHING_UP: Final = "is catching up with the chain; nothing is read from it until it has the newest block"
 #: CometBFT's default limit of one transaction.
 MAX_TX_BYTES: Final = 1_048_576
 
@@ -150,6 +152,8 @@ class StructsdClient:
         self._opened = self._closed = False
         #: Height of the newest block that was passed on; nothing older is read after it.
         self._newest = 0
+        #: It told last that it replays blocks of the past.
+        self._catching_up = False
         #: Highest height that the node told when it was asked for its height alone.
         self._reached = 0
         self._facts = NodeFacts(self._transport, self._node_info)
@@ -170,6 +174,11 @@ class StructsdClient:
         return self._facts.version
 
     @property
+    def catching_up(self) -> bool:
+        """True if the node told last that it replays blocks of the past: nothing but its height is told from it."""
+        return self._catching_up
+
+    @property
     def chain_id(self) -> str:
         """As the node told when connecting. Raises ChainUnavailable before that."""
         if self._chain_id is None:
@@ -186,6 +195,7 @@ class StructsdClient:
         self._transport.open()
         self._opened = True
         network = (await self._node_info()).default_node_info.network
+        await self.note_progress()
         await self._feed.connect(network)
         self._chain_id = network
 
@@ -212,6 +222,18 @@ class StructsdClient:
         """Height of the last committed block, by the cheapest query; it does not tell of which chain."""
         answer = await self._ask(queries.BLOCK_HEIGHT, query_pb2.QueryBlockHeight(), "the height")
         return _checked_height(answer.blockHeight)
+
+    async def note_progress(self) -> None:
+        """Ask whether the node is catching up, as one restored from a snapshot does for hours: see `catching_up`.
+
+        A node that does not serve the question is taken for one that is not.
+        """
+        try:
+            answer = await self._ask(queries.SYNCING, node_pb2.GetSyncingRequest(), "whether it is catching up")
+        except NotServed:
+            self._catching_up = False
+        else:
+            self._catching_up = answer.syncing
 
     async def blocks(self) -> AsyncGenerator[Block, None]:
         """Every new committed block, heights rising; ends when the client is closed and raises nothing."""
@@ -253,25 +275,31 @@ class StructsdClient:
             self._forget_facts(error)
             raise
 
-    async def read_charter(self, founder_id: str, solver_id: str) -> WorkReading:
+    async def read_charter(self, founder_id: str, solver_id: str, reactor_id: str = "") -> WorkReading:
         """The puzzle of founding a guild; what of it is the founder's and the solver's is told by their ids alone.
 
-        Raises InvalidInput for an id that cannot be one, WorkGone if the chain founds no guilds by proof or has no
-        such founder, WorkPaused, BadChainAnswer, ChainUnavailable.
+        Raises InvalidInput for an id that cannot be one, WorkGone if the chain founds no guilds by proof, has no such
+        founder or reactor, or the founder owns a guild, WorkPaused, BadChainAnswer, ChainUnavailable.
         """
         check_object_id(founder_id, PLAYER_TYPE, "entity_id")
         check_object_id(solver_id, PLAYER_TYPE, "the solver")
+        if reactor_id:
+            check_object_id(reactor_id, REACTOR_TYPE, "reactor_id")
         try:
             return await self._at_one_height(
-                lambda reading: self._read_charter(founder_id, solver_id, reading), f"the charter of {founder_id}"
+                lambda reading: self._read_charter(founder_id, solver_id, reactor_id, reading),
+                f"the charter of {founder_id}",
             )
         except ChainUnavailable as error:
             self._forget_facts(error)
             raise
 
-    async def _read_charter(self, founder_id: str, solver_id: str, reading: _Reading) -> WorkReading:
+    async def _read_charter(
+        self, founder_id: str, solver_id: str, reactor_id: str, reading: _Reading
+    ) -> WorkReading:
         reading.depends_on.add(CHARTER)
-        if await self._find_player(founder_id, reading) is None:
+        founder = await self._find_player(founder_id, reading)
+        if founder is None:
             await self._raise_gone(f"player {founder_id}")
         version, rules = await self._rules_for(reading)
         if not rules.charter:
@@ -279,6 +307,11 @@ class StructsdClient:
                 f"the chain {self.chain_id} runs version {version[:40]!a}, which founds no guild by proof of work; "
                 "that takes v0.21 or newer"
             )
+        # What would only be told by a transaction that is paid for; a node that does not tell it leaves it to that.
+        with contextlib.suppress(NotServed):
+            await self._check_founder(founder, reading)
+        with contextlib.suppress(NotServed):
+            await self._check_reactor(reactor_id, reading)
         answer = await self._ask(queries.GUILD_CHARTER, query_pb2.QueryGuildCharter(), "the guild charter", reading)
         try:
             terms = CharterTerms(self.chain_id, solver_id)
@@ -287,6 +320,24 @@ class StructsdClient:
         return WorkReading(
             object_state.charter_work(answer, founder_id, terms), frozenset(reading.depends_on), _CHARTER_CLOCK
         )
+
+    async def _check_founder(self, founder: object_state.PlayerState, reading: _Reading) -> None:
+        """Raise WorkGone if the guild that the founder belongs to is the founder's own: nobody founds a second one."""
+        guild_id = founder.guild_id
+        if not guild_id:
+            return
+        asked = query_pb2.QueryGetGuildRequest(id=guild_id)
+        answer = await self._ask(queries.GUILD, asked, f"guild {guild_id[:40]}", reading)
+        if object_state.guild_owner(answer, guild_id) == founder.id:
+            raise WorkGone(f"player {founder.id} owns guild {guild_id} already; who owns a guild founds no other")
+
+    async def _check_reactor(self, reactor_id: str, reading: _Reading) -> None:
+        """Raise WorkGone if there is no such reactor; whether its validator is jailed is not told."""
+        if not reactor_id:
+            return
+        asked = query_pb2.QueryGetReactorRequest(id=reactor_id)
+        if await self._find(queries.REACTOR, asked, f"reactor {reactor_id}", reading) is None:
+            await self._raise_gone(f"reactor {reactor_id}")
 
     async def _read_struct_work(self, action: Action, struct_id: str, reading: _Reading) -> WorkReading:
         reading.depends_on.add(struct_id)
@@ -388,6 +439,7 @@ class StructsdClient:
         That height may not be below the newest block that was passed on: whoever reads because of that block would
         take the state before it for the one after it.
         """
+        await self._check_caught_up()
         for attempt in range(_READINGS):
             if attempt:
                 await asyncio.sleep(_READ_AGAIN_SECONDS)
@@ -441,6 +493,7 @@ class StructsdClient:
         object of the same owner holds until a block touches it (`rights`).
         """
         check_object_id(object_id, action.object_type, "entity_id")
+        await self._check_caught_up()
         if action is Action.CHARTER:
             return SigningRight(await self._registered_player(address, action), object_id)
         era = self._rights.era
@@ -486,6 +539,7 @@ class StructsdClient:
 
     async def account(self, address: str) -> Account:
         """Account number and committed sequence. Raises KeyProblem if the account does not exist."""
+        await self._check_caught_up()
         witness = HeightWitness()
         answer = await self._find(
             queries.ACCOUNT, auth_query_pb2.QueryAccountRequest(address=address), f"account {address}", witness
@@ -532,6 +586,7 @@ class StructsdClient:
         """
         if not _TX_HASH.fullmatch(tx_hash):
             raise InvalidInput(f"the transaction hash is {tx_hash[:80]!a}; it should be 64 uppercase hex digits")
+        await self._check_caught_up()
         # Asked before the transaction: a node that has the newest block only afterwards may have missed it.
         await self._check_fresh()
         answer = await self._find(queries.GET_TX, service_pb2.GetTxRequest(hash=tx_hash), f"transaction {tx_hash}")
@@ -621,14 +676,8 @@ class StructsdClient:
 
     async def _raise_gone(self, what: str) -> NoReturn:
         """The node does not know an object: it is gone, unless the node has not read the newest blocks yet."""
-        try:
-            answer = await self._ask(queries.SYNCING, node_pb2.GetSyncingRequest(), "whether it is catching up")
-        except NotServed:
-            syncing = False
-        else:
-            syncing = answer.syncing
-        if syncing:
-            raise Lagging(f"the node {self.shown} is catching up and has no {what} yet")
+        await self.note_progress()
+        self._refuse_the_past()
         await self._check_fresh()
         raise WorkGone(f"{what} does not exist on chain {self._chain_id}")
 
@@ -646,6 +695,16 @@ class StructsdClient:
             raise Lagging(
                 f"the node {self.shown} is at height {self._reached}, but block {self._newest} is committed; try again"
             )
+
+    async def _check_caught_up(self) -> None:
+        """Raise Lagging while the node is catching up; once it told that, it is asked again each time."""
+        if self._catching_up:
+            await self.note_progress()
+            self._refuse_the_past()
+
+    def _refuse_the_past(self) -> None:
+        if self._catching_up:
+            raise Lagging(f"the node {self.shown} {CATCHING_UP}")
 
     def _check_told(self, witness: HeightWitness) -> None:
         """Raise Lagging if an answer is known to be of before the newest block."""

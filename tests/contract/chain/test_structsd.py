@@ -63,6 +63,32 @@ async def test_an_rpc_that_does_not_answer_is_no_reason_to_give_up(chain: Any) -
     assert (await client.latest_block()).height == 1310000
 
 
+async def test_nothing_is_read_from_a_node_that_is_catching_up(chain: Any) -> None:
+    chain.node.syncing = True
+    client = await chain.connected()
+    for call in (
+        client.read_work(Action.BUILD, "5-28"),
+        client.read_charter("1-7", "1-7"),
+        client.outstanding_work("1-7"),
+        client.check_signer(ADDRESS, Action.BUILD, "5-28"),
+        client.account(ADDRESS),
+        client.find_transaction(TX_HASH),
+    ):
+        with pytest.raises(ChainUnavailable, match="is catching up with the chain"):
+            await call
+    chain.node.syncing = False
+    assert (await client.read_work(Action.BUILD, "5-28")).work.anchor == 1283950
+    asked = chain.node.calls.count("GetSyncing")
+    await client.account(ADDRESS)
+    assert chain.node.calls.count("GetSyncing") == asked
+
+
+async def test_a_node_that_does_not_tell_whether_it_is_catching_up_is_read(chain: Any) -> None:
+    chain.node.faults["GetSyncing"] = (grpc.StatusCode.UNIMPLEMENTED, "unknown method")
+    client = await chain.connected()
+    assert (await client.read_work(Action.BUILD, "5-28")).work.anchor == 1283950
+
+
 async def test_a_node_that_is_not_there_is_unavailable_and_can_be_connected_later(chain: Any) -> None:
     await chain.stop_grpc()
     client = chain.client()

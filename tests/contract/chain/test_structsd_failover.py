@@ -149,6 +149,28 @@ async def test_a_node_that_falls_behind_is_told_by_a_probe_and_asked_last(pair: 
     assert "Struct" not in pair.first.node.calls
 
 
+async def test_a_node_that_begins_to_catch_up_is_told_by_a_probe_and_asked_last_until_it_has(pair: Pair) -> None:
+    client = await pair.connected(probe_seconds=0.02)
+    pair.first.node.syncing = True
+    await until(client, [EndpointState.STALE, EndpointState.HEALTHY])
+    assert "catching up" in client.endpoints()[0].error
+    pair.first.node.calls.clear()
+    await client.read_work(Action.BUILD, "5-28")
+    assert "Struct" not in pair.first.node.calls
+    pair.first.node.syncing = False
+    await until(client, [EndpointState.HEALTHY, EndpointState.HEALTHY])
+    assert client.endpoints()[0].error == ""
+
+
+async def test_if_all_nodes_are_catching_up_nothing_is_read(pair: Pair) -> None:
+    for chain in (pair.first, pair.second):
+        chain.node.syncing = True
+    client = await pair.connected()
+    with pytest.raises(ChainUnavailable, match="is catching up with the chain"):
+        await client.read_work(Action.BUILD, "5-28")
+    assert states(client) == [EndpointState.STALE, EndpointState.STALE]
+
+
 async def test_a_probe_needs_no_more_than_the_latest_block(pair: Pair) -> None:
     pair.first.node.faults["GetBlockHeight"] = (grpc.StatusCode.UNIMPLEMENTED, "unknown method")
     client = await pair.connected(probe_seconds=0.02)

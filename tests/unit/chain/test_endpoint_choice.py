@@ -16,6 +16,7 @@ from coordinator.chain.endpoint_choice import (
     order,
     refused,
     state_of,
+    told_progress,
 )
 
 SECONDS = st.floats(0, 100)
@@ -67,6 +68,14 @@ def test_who_failed_comes_after_everybody_who_did_not(healths: list[Health], now
 def test_nodes_that_are_equally_well_keep_the_order_of_the_configuration(healths: list[Health], now: float) -> None:
     same = [Health(checked=True, height=7, seconds=0.1) for _ in healths]
     assert order(same, now) == list(range(len(same)))
+
+
+def test_a_node_that_is_catching_up_is_asked_after_fresh_ones_and_before_those_that_failed() -> None:
+    catching_up = told_progress(Health(checked=True, height=100), True)
+    fresh, away = Health(checked=True, height=100), failed(Health(), 0.0, "away")
+    assert order([away, catching_up, fresh], 0.0) == [2, 1, 0]
+    assert state_of(answered(catching_up, 101), 101) is EndpointState.STALE
+    assert state_of(told_progress(catching_up, False), 100) is EndpointState.HEALTHY
 
 
 def test_a_node_that_told_a_newer_block_first_is_not_preferred() -> None:
