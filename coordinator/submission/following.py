@@ -58,14 +58,13 @@ class Follower:
         self._reporter = reporter
         self._address = address
 
-    async def follow(self, flying: LiveTransaction, account: Account | None) -> None:
-        """Look a transaction up, and do what is due.
+    async def follow(self, flying: LiveTransaction, answer: TxAnswer | None, account: Account | None) -> None:
+        """Do what is due, `answer` being what a look-up said; None if no block is known to hold the transaction.
 
-        `account` is the one that signed it, read before; None if it cannot be read, so that its sequence tells nothing.
+        `account` is the one that signed it, read before the look-up: then a sequence that is used and a transaction
+        that is not found fit together. None if it cannot be read, so that its sequence tells nothing.
         """
         height = self._loop.height
-        answer = await self._chain.find_transaction(flying.tx_hash)
-        flying.looked_up_at = height
         if answer is not None:
             await self._land(flying, answer)
             return
