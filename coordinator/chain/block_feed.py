@@ -30,8 +30,9 @@ _MAX_MISSED: Final = 50
 #: Limit of asking for the results of the blocks missed, all of them together, in seconds: the block waits meanwhile.
 _RESULTS_SECONDS: Final = 2.0
 _RESULTS_AT_ONCE: Final = 5
-#: How long an RPC that gave no results in time is not asked for any, in seconds.
+#: How long an RPC that gave no results in time is not asked for any, in seconds, and one that serves another chain.
 _RESULTS_PAUSE: Final = 10.0
+_OTHER_CHAIN_PAUSE: Final = 60.0
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 
@@ -94,10 +95,7 @@ class BlockFeed:
             elif isinstance(answer, BaseException):
                 raise answer
             elif answer[0] != chain_id:
-                refusal = (
-                    f"the chain's RPC at {rpc.shown} serves chain {answer[0][:80]!a}, but the node serves "
-                    f"{chain_id!a}; both should serve one chain"
-                )
+                refusal = self._other_chain(rpc, answer[0])
                 if len(self._rpcs) == 1:
                     raise BadChainAnswer(refusal)
                 self._rpcs.remove(rpc)
@@ -160,11 +158,19 @@ class BlockFeed:
         return None
 
     async def _results(self, rpc: cometbft.RpcUrls, heights: list[int]) -> frozenset[str] | None:
-        """What these blocks changed, if this RPC tells it whole and quickly."""
+        """What these blocks changed, if this RPC tells it whole and quickly.
+
+        Results do not say of which chain they are, and an RPC may come back as another's: it is asked each time.
+        """
         limit = min(self._timeout, _RESULTS_SECONDS)
         touched: frozenset[str] = frozenset()
         try:
             async with asyncio.timeout(limit):
+                network, _ = await cometbft.status(self._http[rpc], rpc, limit)
+                if network != self._chain_id:
+                    self._results_not_before[rpc] = self._now() + _OTHER_CHAIN_PAUSE
+                    logger.error("The results of an RPC are not used: %s.", self._other_chain(rpc, network))
+                    return None
                 for first in range(0, len(heights), _RESULTS_AT_ONCE):
                     some = heights[first : first + _RESULTS_AT_ONCE]
                     asked = (cometbft.block_results(self._http[rpc], rpc, height, limit) for height in some)
@@ -276,6 +282,12 @@ class BlockFeed:
                 return block
             logger.debug("The RPC at %s serves chain %a.", rpc.shown, network[:80])
         return None
+
+    def _other_chain(self, rpc: cometbft.RpcUrls, network: str) -> str:
+        return (
+            f"the chain's RPC at {rpc.shown} serves chain {network[:80]!a}, but the node serves {self._chain_id!a}; "
+            "both should serve one chain"
+        )
 
     @staticmethod
     def _now() -> float:

@@ -162,7 +162,7 @@ async def subscribe(urls: RpcUrls, timeout: float) -> ClientConnection:
 async def events(socket: ClientConnection, silence: float) -> AsyncGenerator[object, None]:
     """Decoded events as they come; None after each `silence` seconds without one.
 
-    Ends when the connection does, or when the node cancels the subscription: it tells an error and keeps the connection.
+    Ends when the connection does, or when the node cancels the subscription: it tells an error, and stays connected.
     """
     while True:
         try:

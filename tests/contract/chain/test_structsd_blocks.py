@@ -340,6 +340,32 @@ async def test_an_rpc_that_does_not_answer_holds_up_one_block_only(chain: Any) -
     assert chain.rpc.results_asked == []
 
 
+async def test_the_results_of_an_rpc_that_came_back_as_another_chains_are_not_taken_for_ours(chain: Any) -> None:
+    await chain.rpc.stop()
+    client = await chain.connected(rpc=True)  # it tells its chain to nobody
+    chain.rpc.network = "devnet-2"
+    chain.rpc.refuse = True
+    chain.rpc.results = {1310001: ("5-999",)}
+    await chain.rpc.start()
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        chain.node.height = 1310001
+        assert await touched(blocks) is None
+
+
+async def test_the_results_of_an_rpc_that_changes_its_chain_while_it_is_used_are_not_taken_for_ours(chain: Any) -> None:
+    chain.rpc.refuse = True
+    chain.rpc.results = {1310001: ("5-14",), 1310002: ("5-999",)}
+    client = await chain.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        chain.node.height = 1310001
+        assert await touched(blocks) == {"5-14"}
+        chain.rpc.network = "devnet-2"
+        chain.node.height = 1310002
+        assert await touched(blocks) is None
+
+
 async def test_nothing_is_read_from_before_the_newest_block(chain: Any) -> None:
     client = await chain.connected(rpc=True)
     async with contextlib.aclosing(client.blocks()) as blocks:
