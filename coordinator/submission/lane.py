@@ -17,6 +17,7 @@ does in modules that import downwards only::
     limits, sequences        how much may be sent in this block, and with which sequence
     proof_book, pending      the proofs that the lane has, and what a proof on its way is
     record, reporter         what is counted, and what the coordinator is told
+    asking                   several questions to the chain at the same time
     block_loop               the height, and when there is something to do
 
 Where batching is on and more proofs are ready than transactions may be sent, independent ones share a transaction.
@@ -30,17 +31,25 @@ of it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
-from coordinator.chain.client import Account, ChainClient
+from coordinator.chain.client import Account, ChainClient, TxAnswer
 from coordinator.store.protocol import Store
 from coordinator.submission.aftermath import Aftermath
+from coordinator.submission.asking import ask_each
 from coordinator.submission.attempt import AttemptState
 from coordinator.submission.block_loop import BlockLoop
-from coordinator.submission.decision import MESSAGES_PER_PLAYER, pack, transaction_of
+from coordinator.submission.decision import (
+    BLOCKS_IN_FLIGHT,
+    MESSAGES_PER_PLAYER,
+    SENDS_PER_BLOCK,
+    pack,
+    transaction_of,
+)
 from coordinator.submission.following import Follower
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane_ledger import LaneLedger
@@ -57,7 +66,7 @@ from coordinator.submission.outcome import (
     Stale,
     Submission,
 )
-from coordinator.submission.pending import PendingProof
+from coordinator.submission.pending import LiveTransaction, PendingProof
 from coordinator.submission.proof_book import ProofBook
 from coordinator.submission.record import Record
 from coordinator.submission.reporter import Reporter
@@ -66,7 +75,7 @@ from coordinator.submission.sequences import Sequences
 from coordinator.submission.signing import Signer, apart
 from coordinator.submission.submitter import SignerStatus
 from coordinator.submission.work_reader import WorkReader
-from hashfleet.errors import BadChainAnswer, KeyProblem
+from hashfleet.errors import ChainError, KeyProblem
 
 __all__ = [
     "Broadcast",
@@ -83,6 +92,13 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+#: Transactions looked up at the same time: as many as are in flight unless a node takes more of one address.
+LOOK_UPS_AT_ONCE: Final = BLOCKS_IN_FLIGHT * SENDS_PER_BLOCK
+#: How long accounts and look-ups are waited for before something new is sent: about a block's time together. A call to
+#: a node ends after five seconds, so that a slow node's answers are not lost.
+ACCOUNT_SECONDS: Final = 1.0
+LOOK_UP_SECONDS: Final = 5.0
 
 
 class Company(Protocol):
@@ -259,31 +275,64 @@ class Lane:
             self._loop.block_seen((await self._chain.latest_block()).height)
         self._limits.count_anew()
         await self._announce()
-        flying = sorted(
-            (flying for flying in self._book.flying if flying.looked_up_at < self._loop.height),
-            key=lambda flying: flying.sequence,
-        )
-        # Accounts before look-ups: then a sequence that is used and a transaction that is not found fit together.
-        accounts = {address: await self._account_of(address) for address in sorted({each.address for each in flying})}
-        for each in flying:
-            with apart(each.proofs[0]):
-                await self._follower.follow(each, accounts[each.address])
+        accounts = await self._follow()
         for stray in self._book.take_strays():
             self._company.submit(stray)
         if self._limits.slots() and self._book.has_turn:
             account = accounts.get(self.address) or await self._chain.account(self.address)
             await self._send_new(account)
 
-    async def _account_of(self, address: str) -> Account | None:
-        """The account that signed what is followed; None if it cannot be read: by its hash it is followed all the same.
+    async def _follow(self) -> dict[str, Account]:
+        """Look up what is in flight and do what is due, in about a block's time: what is new waits no longer for it.
 
-        Only what is to be signed needs an account for certain.
+        Returns the accounts that were read for it.
         """
-        try:
-            return await self._chain.account(address)
-        except (KeyProblem, BadChainAnswer) as error:
-            logger.warning("What %s signed is followed without its account: %s", address, error)
-            return None
+        height = self._loop.height
+        # Whatever was not asked for in its block comes first in the next one.
+        flying = sorted(
+            (each for each in self._book.flying if each.looked_up_at < height),
+            key=lambda each: (each.looked_up_at, each.sequence),
+        )
+        until = asyncio.get_running_loop().time() + ACCOUNT_SECONDS + LOOK_UP_SECONDS
+        accounts = await self._accounts_of(sorted({each.address for each in flying}))
+
+        async def look_up(each: LiveTransaction) -> TxAnswer | None:
+            each.looked_up_at = height  # noted before: a node that is slow is asked once in a block
+            return await self._chain.find_transaction(each.tx_hash)
+
+        answers = await ask_each(
+            {each: partial(look_up, each) for each in flying}, at_once=LOOK_UPS_AT_ONCE, seconds=LOOK_UP_SECONDS
+        )
+        for each in sorted(flying, key=lambda each: each.sequence):
+            answer = answers[each]
+            try:
+                if isinstance(answer, ChainError):
+                    raise answer
+                assert not isinstance(answer, KeyProblem), "a look-up is under no key"
+                if answer is not None or asyncio.get_running_loop().time() < until:
+                    await self._follower.follow(each, answer, accounts.get(each.address))
+            except ChainError as error:
+                self._record.last_error = str(error)
+                logger.warning("Transaction %s waits for the next block: %s", each.tx_hash, error)
+        return accounts
+
+    async def _accounts_of(self, addresses: Sequence[str]) -> dict[str, Account]:
+        """The accounts that signed what is followed, without those that cannot be read.
+
+        Transactions are followed by their hashes all the same; only what is to be signed needs an account for certain.
+        """
+        answers = await ask_each(
+            {address: partial(self._chain.account, address) for address in addresses},
+            at_once=LOOK_UPS_AT_ONCE,
+            seconds=ACCOUNT_SECONDS,
+        )
+        accounts: dict[str, Account] = {}
+        for address, answer in answers.items():
+            if isinstance(answer, Account):
+                accounts[address] = answer
+            else:
+                logger.warning("What %s signed is followed without its account: %s", address, answer)
+        return accounts
 
     async def _announce(self) -> None:
         """Tell of live transactions that the coordinator may not know."""

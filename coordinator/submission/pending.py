@@ -21,7 +21,7 @@ class LiveTransaction:
     maybe_sent: bool = False
     #: It is not to be sent again for now; its sequence is free for others.
     held: bool = False
-    #: Height at which it was looked up last.
+    #: Height at which a look-up was asked for last.
     looked_up_at: int = -1
 
     @property
