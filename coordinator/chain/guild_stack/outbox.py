@@ -276,9 +276,12 @@ def read_trace(work: Work, told: dict[str, object]) -> Trace:
         return Trace(False, True, f"the raid of fleet {work.object_id} on {work.target_id} is over or its clock moved")
     on_planet, on_struct = _number(told.get("on_planet")), _number(told.get("on_struct"))
     now = on_planet or on_struct
+    if told.get("destroyed") is True or status & 32:
+        # A planet's clock goes on without the struct.
+        return Trace(False, True, f"struct {work.object_id} is destroyed")
     if now == work.anchor:
         return Trace(None, True, "the clock runs on")
-    if told.get("destroyed") is True or now < work.anchor:
+    if now < work.anchor:
         return Trace(False, True, f"the clock of {work.object_id} is {now}")
     words = f"the clock of {work.object_id} started anew at {now}"
     if on_planet and _number(told.get("others")):

@@ -23,8 +23,10 @@ from coordinator.submission.verdict import Disposition, disposition
 PENDING_SECONDS: Final = 120.0
 CLAIMED_SECONDS: Final = 180.0
 LANDING_SECONDS: Final = 120.0
-#: Blocks after which a changed object is believed to have been changed by somebody else.
+#: Blocks after which a changed object is believed to have been changed by somebody else; and the same where the tables
+#: contradict each other, or look as if the row's own transaction had done it, which the node does not find: both lag.
 VOID_BLOCKS: Final = 2
+LOOKUP_BLOCKS: Final = 20
 
 
 class RowFollower:
@@ -82,23 +84,25 @@ class RowFollower:
             proof.void_since = self._loop.height
         touched = row is None or row.status != "pending"
         by_hash = self._node is not None and attempt.tx_hash is not None
-        doubt = ""
-        if touched and not by_hash:
+        doubt, patience = "", VOID_BLOCKS
+        if touched:
             trace = await self._outbox.trace(attempt.work)
-            if trace.taken:
+            if trace.taken is None:
+                patience = LOOKUP_BLOCKS  # the tables are being written
+            elif by_hash:
+                patience = LOOKUP_BLOCKS if trace.taken or not trace.sure else VOID_BLOCKS
+            elif trace.taken:
                 words = f"seen in the guild stack's tables, not by a transaction: {trace.words}"
                 seen = replace(attempt, height=trace.height or self._loop.height, log=words)
                 await self._aftermath.of_success(proof, seen)
                 return
-            if trace.taken is None:
-                return  # the tables are being written
-            if not trace.sure:
+            elif not trace.sure:
                 doubt = (
                     f" (whether by row {attempt.signer_row} of the guild stack's outbox, its tables do not tell; "
                     "with --chain-grpc the transaction is looked up)"
                 )
         # The node, or the agent's word, may come a block or two after the tables.
-        if self._loop.height - proof.void_since < VOID_BLOCKS:
+        if self._loop.height - proof.void_since < patience:
             return
         reason = void.outcome.reason
         await self._aftermath.of_void(proof, replace(attempt, log=reason), replace(void.outcome, reason=reason + doubt))

@@ -433,6 +433,51 @@ async def test_a_node_that_is_down_holds_up_nothing_and_loses_nothing(
     assert "Included" in desk.kinds()
 
 
+async def test_a_success_that_the_node_finds_late_is_no_loss(
+    desk_with_node: Any, agent: Any, node: Any, stack: Any
+) -> None:
+    desk = desk_with_node
+    desk.submitter.submit(await desk.submission(Action.BUILD, "5-1"))
+    await desk.block()
+    row = agent.step()
+    stack.set_struct("1-5-1", 7)
+    for _ in range(10):
+        await desk.block()
+    node.include(row["txhash"], 1002)
+    await desk.block()
+    assert desk.kinds()[-1] == "Included"
+    assert await states(desk) == [AttemptState.INCLUDED]
+
+
+async def test_a_success_that_no_node_ever_finds_was_somebody_elses(
+    desk_with_node: Any, agent: Any, stack: Any
+) -> None:
+    desk = desk_with_node
+    desk.submitter.submit(await desk.submission(Action.BUILD, "5-1"))
+    await desk.block()
+    agent.step()
+    stack.set_struct("1-5-1", 7)
+    for _ in range(30):
+        await desk.block()
+    assert desk.kinds()[-1] == "GaveUp"
+    assert await states(desk) == [AttemptState.SUPERSEDED]
+
+
+@pytest.mark.parametrize("how", ["is_destroyed = true", "is_destroyed = NULL"], ids=["by its row", "by its status"])
+async def test_a_rig_that_is_destroyed_ends_its_row_though_the_planets_clock_goes_on(
+    desk: Any, agent: Any, stack: Any, how: str
+) -> None:
+    desk.submitter.submit(await desk.submission(Action.MINE, "5-14"))
+    await desk.block()
+    agent.step(lambda row: "")
+    stack.do(f"UPDATE structs.struct SET {how} WHERE id = '5-14'")
+    stack.set_struct("1-5-14", 35)
+    for _ in range(4):
+        await desk.block()
+    assert desk.kinds()[-1] == "GaveUp"
+    assert await states(desk) == [AttemptState.SUPERSEDED]
+
+
 async def test_nothing_is_put_in_while_the_index_lags(desk: Any, stack: Any) -> None:
     desk.submitter.submit(await desk.submission(Action.MINE, "5-14"))
     stack.index(1001, status="syncing")
