@@ -216,6 +216,12 @@ class House:
                 return task.exception() or RuntimeError("the coordinator returned")
         return None
 
+    async def end(self) -> BaseException:
+        """Wait for a coordinator that is about to end; what it ended of."""
+        while (ended := self.ended_of()) is None:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        return ended
+
     async def settle(self) -> None:
         """Return when nothing more is to be done before the next block, or patience is over."""
         loop = asyncio.get_running_loop()

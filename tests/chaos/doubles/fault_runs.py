@@ -146,7 +146,7 @@ class Run:
         try:
             async with asyncio.timeout(60):
                 await self._play(database)
-        except Exception:  # noqa: BLE001 - whatever breaks a run is told with its seed
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - whatever breaks a run is told with its seed
             self.told.wrong.append(traceback.format_exc())
         self.told.seconds = time.perf_counter() - began
         return self.told
@@ -284,13 +284,21 @@ class Run:
             # The answer may be lost in a crash; then it is asked again, as a client does.
             asked = asyncio.ensure_future(self.house.service.submit(request))
             crash = asyncio.ensure_future(self._crash_now.wait())
-            await asyncio.wait((asked, crash), return_when=asyncio.FIRST_COMPLETED)
-            crash.cancel()
-            if asked.done():
+            ended = asyncio.ensure_future(self.house.end())  # then nobody answers any more
+            await asyncio.wait((asked, crash, ended), return_when=asyncio.FIRST_COMPLETED)
+            if asked.done() and not asked.cancelled():
+                crash.cancel()
+                ended.cancel()
                 await asked
                 return
             asked.cancel()
-            await self._restart()
+            if self._crash_now.is_set():
+                ended.cancel()
+                await self._restart()
+            else:
+                why = await ended
+                crash.cancel()
+                await self._start_anew(why)
 
     async def _until(self, reached: Callable[[], Any], most: int, trouble: str) -> None:
         for _ in range(most):
