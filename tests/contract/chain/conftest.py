@@ -360,6 +360,59 @@ class ScriptedRpc:
             connection.transport.abort()
 
 
+class Proxy:
+    """Stands between a client and a server, and can stop forwarding what it has connected, without a word."""
+
+    def __init__(self, port: int) -> None:
+        self.port = 0
+        self.connections = 0
+        self._forwarded = port
+        self._server: asyncio.Server | None = None
+        self._talks: set[asyncio.Task[None]] = set()
+        #: Set for connections that go dead; those of later have a new one.
+        self._dead = asyncio.Event()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._talk, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def go_dead(self) -> None:
+        """From now on nothing goes through the connections that are there; new ones are as good as ever."""
+        self._dead.set()
+        self._dead = asyncio.Event()
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for talk in list(self._talks):
+            talk.cancel()
+        await asyncio.gather(*self._talks, return_exceptions=True)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._talks.add(task)
+        self.connections += 1
+        dead = self._dead
+        there, back = await asyncio.open_connection("127.0.0.1", self._forwarded)
+        try:
+            await asyncio.gather(self._pump(reader, back, dead), self._pump(there, writer, dead))
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # somebody hung up, or the test is over
+        finally:
+            self._talks.discard(task)
+            writer.close()
+            back.close()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dead: asyncio.Event) -> None:
+        while data := await reader.read(65536):
+            if dead.is_set():
+                continue
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+
 def struct_event(struct_id: str) -> dict[str, Any]:
     """The event of a struct's status, in CometBFT's JSON."""
     value = json.dumps({"attributeId": f"1-{struct_id}", "value": "7"})
@@ -454,6 +507,14 @@ class Chain:
         await made.connect()
         return made
 
+    async def connected_to_several(self, rpc_urls: list[str], **options: Any) -> FailoverClient:
+        """A client that reads this node, and follows the blocks of these RPCs."""
+        usual = {"call_timeout": 5.0, "poll_seconds": 0.01, "silence_seconds": 5.0, "probe_seconds": 600.0}
+        made = FailoverClient.of([f"127.0.0.1:{self.grpc_port}"], [], rpc_urls, CHAIN_ID, **{**usual, **options})
+        self._clients.push_async_callback(made.close)
+        await made.connect()
+        return made
+
     async def stop(self) -> None:
         await self._clients.aclose()
         await self.rpc.stop()
@@ -491,6 +552,20 @@ async def make_chain() -> AsyncIterator[Callable[[], Awaitable[Chain]]]:
             stack.push_async_callback(made.stop)
             await made.start_grpc()
             await made.rpc.start()
+            return made
+
+        yield make
+
+
+@pytest.fixture
+async def make_proxy() -> AsyncIterator[Callable[[int], Awaitable[Proxy]]]:
+    """Makes proxies before servers at these ports."""
+    async with AsyncExitStack() as stack:
+
+        async def make(port: int) -> Proxy:
+            made = Proxy(port)
+            stack.push_async_callback(made.stop)
+            await made.start()
             return made
 
         yield make
