@@ -25,12 +25,12 @@ async def read_charter(chain: ChainClient, request: JobRequest, signer: str) -> 
     WorkPaused if the founder's consent is missing or void, which says what to sign; KeyProblem if the signing address
     may not do it; and what `ChainClient.read_charter` raises.
     """
-    founder = request.object_id
+    founder, founding = request.object_id, request.founding
+    reactor = founding.reactor_id if founding is not None else ""
     if request.mode is Mode.RETURN_PROOF:
-        return await chain.read_charter(founder, request.player_id)
+        return await chain.read_charter(founder, request.player_id, reactor)
     right = await chain.check_signer(signer, Action.CHARTER, founder)
-    reading = await chain.read_charter(founder, right.player_id)
-    founding = request.founding
+    reading = await chain.read_charter(founder, right.player_id, reactor)
     if right.player_id == founder or founding is None:  # without one nothing can be submitted: the request says so
         return reading
     if founding.consent is not None:

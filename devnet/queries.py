@@ -102,6 +102,16 @@ def _fleet(view: View, request: query_pb2.QueryGetFleetRequest) -> Message:
     return query_pb2.QueryGetFleetResponse(Fleet=records.fleet_record(view.state, fleet))
 
 
+def _guild(view: View, request: query_pb2.QueryGetGuildRequest) -> Message:
+    guild = _found(view.state.guilds, request.id)
+    return query_pb2.QueryGetGuildResponse(Guild=types_pb2.Guild(id=guild.id, owner=guild.owner))
+
+
+def _reactor(view: View, request: query_pb2.QueryGetReactorRequest) -> Message:
+    reactor = _found(view.state.reactors, request.id)
+    return query_pb2.QueryGetReactorResponse(Reactor=types_pb2.Reactor(id=reactor.id))
+
+
 def _planet(view: View, request: query_pb2.QueryGetPlanetRequest) -> Message:
     planet = _found(view.state.planets, request.id)
     return query_pb2.QueryGetPlanetResponse(
@@ -278,6 +288,8 @@ METHODS: Final[Mapping[str, Method]] = {
         Method(STRUCTS, "Params", query_pb2.QueryParamsRequest, _params),
         Method(STRUCTS, "Address", query_pb2.QueryGetAddressRequest, _address),
         Method(STRUCTS, "Fleet", query_pb2.QueryGetFleetRequest, _fleet),
+        Method(STRUCTS, "Guild", query_pb2.QueryGetGuildRequest, _guild),
+        Method(STRUCTS, "Reactor", query_pb2.QueryGetReactorRequest, _reactor),
         Method(STRUCTS, "Planet", query_pb2.QueryGetPlanetRequest, _planet),
         Method(STRUCTS, "PlanetAttribute", query_pb2.QueryGetPlanetAttributeRequest, _planet_attribute),
         Method(STRUCTS, "Player", query_pb2.QueryGetPlayerRequest, _player),

@@ -52,6 +52,8 @@ _ROUTES: Final = (
     ("GET", "/structs/struct_attribute/{structId}/{attributeType}", "StructAttribute"),
     ("GET", "/structs/struct_type/{id}", "StructType"),
     ("GET", "/structs/fleet/{id}", "Fleet"),
+    ("GET", "/structs/guild/{id}", "Guild"),
+    ("GET", "/structs/reactor/{id}", "Reactor"),
     ("GET", "/structs/planet/{id}", "Planet"),
     ("GET", "/structs/planet_attribute/{planetId}/{attributeType}", "PlanetAttribute"),
     ("GET", "/structs/player/{id}", "Player"),

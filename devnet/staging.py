@@ -242,6 +242,12 @@ class Stage:
             raise InvalidInput(f"reactor {reactor_id} is there already; ids should be new")
         self._state.reactors[reactor_id] = Reactor(reactor_id, owner_id, _anchor(since), bonded, jailed)
 
+    def join_guild(self, player_id: str, guild_id: str) -> None:
+        """Have a player belong to a guild that somebody founded."""
+        if guild_id not in self._state.guilds:
+            raise InvalidInput(f"there is no guild {guild_id}; found it first")
+        self._changes.put_player(replace(self._player(player_id), guild_id=guild_id))
+
     def set_charter(self, *, anchor: int | None = None, difficulty_range: int | None = None) -> None:
         """Change what is given of the charter's puzzle (v0.21)."""
         charter = self._state.charter

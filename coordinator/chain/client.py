@@ -104,11 +104,12 @@ class ChainClient(Protocol):
         """
         ...
 
-    async def read_charter(self, founder_id: str, solver_id: str) -> WorkReading:
+    async def read_charter(self, founder_id: str, solver_id: str, reactor_id: str = "") -> WorkReading:
         """The puzzle of founding a guild for this player, solved under a key of that one. Raises as `read_work` does.
 
-        WorkGone on a chain that founds no guilds by proof (before v0.21). It is one puzzle for everybody: each guild
-        that is founded voids it and touches `block_events.CHARTER`.
+        WorkGone on a chain that founds no guilds by proof (before v0.21), and, as far as a node tells it, for a founder
+        who owns a guild and for a reactor that is not there (empty if none is named). It is one puzzle for everybody:
+        each guild that is founded voids it and touches `block_events.CHARTER`.
         """
         ...
 

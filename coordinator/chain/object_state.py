@@ -127,6 +127,8 @@ class PlayerState:
     fleet_id: str | None
     #: Units of ore stored: what a refinery takes.
     ore: int
+    #: Guild that the player belongs to, whoever owns it; empty for none.
+    guild_id: str
 
 
 # Answers to values
@@ -229,7 +231,16 @@ def player_state(answer: query_pb2.QueryGetPlayerResponse, asked: str) -> Player
         planet_id=_checked_id(planet_id, PLANET_TYPE, f"the planet of player {asked}") if planet_id else None,
         fleet_id=_checked_id(fleet_id, FLEET_TYPE, f"the fleet of player {asked}") if fleet_id else None,
         ore=ore,
+        guild_id=answer.Player.guildId,
     )
+
+
+def guild_owner(answer: query_pb2.QueryGetGuildResponse, asked: str) -> str:
+    """The player who owns the guild of an answer. Raises BadChainAnswer."""
+    if not answer.HasField("Guild"):
+        raise BadChainAnswer(f"the answer about guild {asked[:40]!a} lacks the guild")
+    _check_same(answer.Guild.id, asked, "guild")
+    return _checked_id(answer.Guild.owner, PLAYER_TYPE, f"the owner of guild {asked}")
 
 
 def check_structs(listed: Iterable[str], owner: str) -> list[str]:

@@ -46,6 +46,12 @@ PLANET_ATTRIBUTE: Final = Query[query_pb2.QueryGetPlanetAttributeRequest, query_
 FLEET: Final = Query[query_pb2.QueryGetFleetRequest, query_pb2.QueryGetFleetResponse](
     f"{_STRUCTS}Fleet", query_pb2.QueryGetFleetResponse, lambda asked: f"/structs/fleet/{_quoted(asked.id)}"
 )
+GUILD: Final = Query[query_pb2.QueryGetGuildRequest, query_pb2.QueryGetGuildResponse](
+    f"{_STRUCTS}Guild", query_pb2.QueryGetGuildResponse, lambda asked: f"/structs/guild/{_quoted(asked.id)}"
+)
+REACTOR: Final = Query[query_pb2.QueryGetReactorRequest, query_pb2.QueryGetReactorResponse](
+    f"{_STRUCTS}Reactor", query_pb2.QueryGetReactorResponse, lambda asked: f"/structs/reactor/{_quoted(asked.id)}"
+)
 PLAYER: Final = Query[query_pb2.QueryGetPlayerRequest, query_pb2.QueryGetPlayerResponse](
     f"{_STRUCTS}Player", query_pb2.QueryGetPlayerResponse, lambda asked: f"/structs/player/{_quoted(asked.id)}"
 )

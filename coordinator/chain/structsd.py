@@ -294,9 +294,7 @@ class StructsdClient:
             self._forget_facts(error)
             raise
 
-    async def _read_charter(
-        self, founder_id: str, solver_id: str, reactor_id: str, reading: _Reading
-    ) -> WorkReading:
+    async def _read_charter(self, founder_id: str, solver_id: str, reactor_id: str, reading: _Reading) -> WorkReading:
         reading.depends_on.add(CHARTER)
         founder = await self._find_player(founder_id, reading)
         if founder is None:

@@ -119,7 +119,7 @@ class Signer:
             return None
         proof.set_backs += 1
         try:
-            reading = await self._works.read(submission.work)
+            reading = await self._works.read(submission.work, submission.founding)
         except WorkGone as error:
             await self._aftermath.close(proof, GaveUp(submission.job_id, str(error)))
             return None

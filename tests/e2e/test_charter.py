@@ -170,3 +170,13 @@ async def test_a_charter_on_a_chain_without_them_fails_with_the_reason(house: Ho
         status = await agent.until(job_id, lambda _: False, seconds=20)
     assert status["status"] == "failed"
     assert "founds no guild by proof of work; that takes v0.21 or newer" in status["error"]
+
+
+async def test_a_charter_on_a_reactor_that_is_not_there_fails_before_it_is_hashed_or_paid_for(house: House) -> None:
+    await house.worker()
+    async with house.agent("http") as agent:
+        job_id = await agent.start("guild_create", "1-11", **TERMS | {"reactor_id": "3-99"})
+        status = await agent.until(job_id, lambda _: False, seconds=20)
+    assert status["status"] == "failed"
+    assert "reactor 3-99 does not exist" in status["error"]
+    assert await house.transactions() == []

@@ -250,9 +250,9 @@ class GuildStackClient:
         except NotIndexed as missing:
             self._raise_missing(missing.object_id, height)
 
-    async def read_charter(self, founder_id: str, solver_id: str) -> WorkReading:
+    async def read_charter(self, founder_id: str, solver_id: str, reactor_id: str = "") -> WorkReading:
         """The puzzle of founding a guild, from the node that transactions go to: no table holds it."""
-        return await self._transactions("the guild charter").read_charter(founder_id, solver_id)
+        return await self._transactions("the guild charter").read_charter(founder_id, solver_id, reactor_id)
 
     async def outstanding_work(self, player_id: str) -> list[tuple[Action, str]]:
         """What `read_work` would find open now for this player, all of it from one moment.

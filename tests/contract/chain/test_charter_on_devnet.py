@@ -6,12 +6,16 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
+from coordinator.chain import queries
 from coordinator.chain.block_events import CHARTER
 from coordinator.chain.client import SigningRight, TxAnswer
+from coordinator.chain.rest_transport import RestTransport
 from coordinator.chain.structsd import StructsdClient
+from coordinator.chain.transport import NotServed
 from coordinator.submission import keys
 from coordinator.submission.consent import sign_consent
 from coordinator.submission.founding import GasPrice, parse_gas_price
@@ -143,12 +147,59 @@ async def test_a_founding_touches_every_charter_and_starts_all_of_them_anew(
     assert (await client.read_charter("1-77", "1-77")).work.anchor == devnet.height
 
 
-async def test_a_founder_is_a_founder_once(client: StructsdClient, devnet: Devnet) -> None:
-    assert (await founded(client, devnet, (await client.read_charter("1-11", "1-11")).work, KEY)).code == 0
+@pytest.fixture(params=["grpc", "rest"])
+async def either(request: pytest.FixtureRequest, devnet: Devnet) -> AsyncIterator[StructsdClient]:
+    """A client over gRPC, or over REST."""
+    node = devnet.grpc_address if request.param == "grpc" else RestTransport(devnet.rest_url, timeout=10)
+    made = StructsdClient(node, devnet.rpc_url, devnet.chain_id)
+    await made.connect()
+    yield made
+    await made.close()
+
+
+async def test_a_founder_who_owns_a_guild_is_told_before_anything_is_hashed(
+    either: StructsdClient, devnet: Devnet
+) -> None:
+    assert (await founded(either, devnet, (await either.read_charter("1-11", "1-11")).work, KEY)).code == 0
+    with pytest.raises(WorkGone, match=r"^player 1-11 owns guild 0-1 already; who owns a guild founds no other$"):
+        await either.read_charter("1-11", "1-11")
     for _ in range(RANGE):
         await devnet.advance()
-    again = await founded(client, devnet, (await client.read_charter("1-11", "1-11")).work, KEY)
+    work = (await either.read_charter("1-77", "1-77")).work
+    own = dataclasses.replace(work, object_id="1-11", charter=CharterTerms(devnet.chain_id, "1-11"))
+    again = await founded(either, devnet, own, KEY)
     assert (again.codespace, again.code) == ("structs", 1501)
+
+
+async def test_who_belongs_to_another_players_guild_may_found_one(either: StructsdClient, devnet: Devnet) -> None:
+    assert (await founded(either, devnet, (await either.read_charter("1-11", "1-11")).work, KEY)).code == 0
+    with devnet.edit() as stage:
+        stage.join_guild("1-77", "0-1")
+    await devnet.advance()
+    assert (await either.read_charter("1-77", "1-77")).work.object_id == "1-77"
+
+
+async def test_a_reactor_that_is_not_there_is_told_before_anything_is_hashed(either: StructsdClient) -> None:
+    assert (await either.read_charter("1-77", "1-77", "3-7")).work.object_id == "1-77"
+    with pytest.raises(WorkGone, match=r"^reactor 3-99 does not exist"):
+        await either.read_charter("1-77", "1-77", "3-99")
+    with pytest.raises(InvalidInput, match="reactor_id"):
+        await either.read_charter("1-77", "1-77", "5-99")
+
+
+async def test_a_node_that_tells_of_no_guilds_and_reactors_leaves_them_to_the_chain(
+    client: StructsdClient, devnet: Devnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await founded(client, devnet, (await client.read_charter("1-11", "1-11")).work, KEY)).code == 0
+    find = client._transport.find
+
+    async def without(query: Any, *asked: Any) -> Any:
+        if query in (queries.GUILD, queries.REACTOR):
+            raise NotServed("unknown method")
+        return await find(query, *asked)
+
+    monkeypatch.setattr(client._transport, "find", without)
+    assert (await client.read_charter("1-11", "1-11", "3-99")).work.object_id == "1-11"
 
 
 async def test_another_players_guild_takes_a_consent_at_the_present_anchor(

@@ -28,6 +28,7 @@ class Chain:
         self.players = {SOLVER.address: "1-42", FOUNDER.address: "1-7", STRANGER.address: "1-9"}
         self.anchor = ANCHOR
         self.asked: list[str] = []
+        self.reactors: list[str] = []
 
     async def check_signer(self, address: str, action: Action, object_id: str) -> SigningRight:
         self.asked.append(address)
@@ -35,7 +36,8 @@ class Chain:
             raise KeyProblem(f"the address {address} is not registered")
         return SigningRight(self.players[address], object_id)
 
-    async def read_charter(self, founder_id: str, solver_id: str) -> WorkReading:
+    async def read_charter(self, founder_id: str, solver_id: str, reactor_id: str = "") -> WorkReading:
+        self.reactors.append(reactor_id)
         terms = CharterTerms("devnet-1", solver_id)
         work = Work(Action.CHARTER, founder_id, self.anchor, 2_500_000, charter=terms)
         return WorkReading(work, frozenset({"charter"}), "CHARTER")
@@ -70,6 +72,13 @@ async def test_where_the_proof_is_returned_the_jobs_player_solves_it_and_nobody_
     chain = Chain()
     assert solver_of(await read(chain, request(mode=Mode.RETURN_PROOF), "")) == "1-5"
     assert chain.asked == []
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_the_reactor_is_asked_about_with_each_reading(mode: Mode) -> None:
+    chain = Chain()
+    await read(chain, request(agreed(), mode=mode))
+    assert chain.reactors == ["3-1"]
 
 
 async def test_a_key_that_may_not_sign_is_said_before_anything_is_hashed() -> None:

@@ -88,6 +88,7 @@ class ScriptedChain:
     def __init__(self) -> None:
         self.height = START
         self.works: dict[tuple[Action, str], Work | Exception] = {}
+        self.no_reactors: set[str] = set()
         self.sequences = {key.address: 7 for key in KEYS}
         #: What each address may do; for all that are not named, as the owner.
         self.rights: dict[str, SigningRight | Exception] = {}
@@ -149,7 +150,9 @@ class ScriptedChain:
             raise work
         return WorkReading(work, frozenset({object_id}))
 
-    async def read_charter(self, founder_id: str, solver_id: str) -> WorkReading:
+    async def read_charter(self, founder_id: str, solver_id: str, reactor_id: str = "") -> WorkReading:
+        if reactor_id in self.no_reactors:
+            raise WorkGone(f"reactor {reactor_id} is no more")
         reading = await self.read_work(Action.CHARTER, founder_id)
         terms = CharterTerms(self.chain_id, solver_id)
         return replace(reading, work=replace(reading.work, charter=terms), clock="CHARTER")

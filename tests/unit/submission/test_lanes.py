@@ -11,7 +11,7 @@ from coordinator.chain.client import SigningRight
 from coordinator.submission.attempt import AttemptState
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lanes import NO_KEY
-from coordinator.submission.outcome import Paused, Reassigned, Stale
+from coordinator.submission.outcome import GaveUp, Paused, Reassigned, Stale
 from hashfleet.action import Action
 from hashfleet.errors import InvalidInput, KeyProblem, WorkPaused
 
@@ -377,6 +377,15 @@ async def test_a_charter_that_landed_before_a_crash_is_told_although_its_key_is_
     await scene.submit(submission)
     await scene.block()
     assert scene.of("pow_guild") == ["Included"]
+
+
+async def test_a_charter_whose_reactor_is_gone_is_given_up_before_it_is_paid_for(scene: Scene) -> None:
+    await scene.run_lanes(FIRST)
+    submission = scene.pose_charter("1-7", "1-7", FIRST.address)
+    scene.chain.no_reactors = {submission.founding.reactor_id}
+    await scene.submit(submission)
+    assert scene.told == [GaveUp("pow_guild", "reactor 3-1 is no more")]
+    assert scene.chain.broadcasts == []
 
 
 async def test_a_charter_is_kept_while_no_key_at_all_may_sign_and_sent_once_its_own_may_again(scene: Scene) -> None:

@@ -218,6 +218,84 @@ class QueryGetFleetResponse(_message.Message):
 Global___QueryGetFleetResponse: _TypeAlias = QueryGetFleetResponse  # noqa: Y015
 
 @_typing.final
+class QueryGetGuildRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryGetGuildRequest: _TypeAlias = QueryGetGuildRequest  # noqa: Y015
+
+@_typing.final
+class QueryGetGuildResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUILD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def Guild(self) -> _types_pb2.Guild: ...
+    def __init__(
+        self,
+        *,
+        Guild: _types_pb2.Guild | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["Guild", b"Guild"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["Guild", b"Guild"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryGetGuildResponse: _TypeAlias = QueryGetGuildResponse  # noqa: Y015
+
+@_typing.final
+class QueryGetReactorRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryGetReactorRequest: _TypeAlias = QueryGetReactorRequest  # noqa: Y015
+
+@_typing.final
+class QueryGetReactorResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REACTOR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def Reactor(self) -> _types_pb2.Reactor: ...
+    def __init__(
+        self,
+        *,
+        Reactor: _types_pb2.Reactor | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["Reactor", b"Reactor"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["Reactor", b"Reactor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryGetReactorResponse: _TypeAlias = QueryGetReactorResponse  # noqa: Y015
+
+@_typing.final
 class QueryGetPlanetRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

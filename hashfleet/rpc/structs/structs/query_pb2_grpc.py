@@ -59,6 +59,11 @@ class QueryStub:
                 request_serializer=structs_dot_structs_dot_query__pb2.QueryGetFleetRequest.SerializeToString,
                 response_deserializer=structs_dot_structs_dot_query__pb2.QueryGetFleetResponse.FromString,
                 _registered_method=True)
+        self.Guild = channel.unary_unary(
+                '/structs.structs.Query/Guild',
+                request_serializer=structs_dot_structs_dot_query__pb2.QueryGetGuildRequest.SerializeToString,
+                response_deserializer=structs_dot_structs_dot_query__pb2.QueryGetGuildResponse.FromString,
+                _registered_method=True)
         self.Planet = channel.unary_unary(
                 '/structs.structs.Query/Planet',
                 request_serializer=structs_dot_structs_dot_query__pb2.QueryGetPlanetRequest.SerializeToString,
@@ -73,6 +78,11 @@ class QueryStub:
                 '/structs.structs.Query/Player',
                 request_serializer=structs_dot_structs_dot_query__pb2.QueryGetPlayerRequest.SerializeToString,
                 response_deserializer=structs_dot_structs_dot_query__pb2.QueryGetPlayerResponse.FromString,
+                _registered_method=True)
+        self.Reactor = channel.unary_unary(
+                '/structs.structs.Query/Reactor',
+                request_serializer=structs_dot_structs_dot_query__pb2.QueryGetReactorRequest.SerializeToString,
+                response_deserializer=structs_dot_structs_dot_query__pb2.QueryGetReactorResponse.FromString,
                 _registered_method=True)
         self.Struct = channel.unary_unary(
                 '/structs.structs.Query/Struct',
@@ -129,6 +139,12 @@ class QueryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Guild(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Planet(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -142,6 +158,12 @@ class QueryServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Player(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reactor(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -199,6 +221,11 @@ def add_QueryServicer_to_server(servicer, server):
                     request_deserializer=structs_dot_structs_dot_query__pb2.QueryGetFleetRequest.FromString,
                     response_serializer=structs_dot_structs_dot_query__pb2.QueryGetFleetResponse.SerializeToString,
             ),
+            'Guild': grpc.unary_unary_rpc_method_handler(
+                    servicer.Guild,
+                    request_deserializer=structs_dot_structs_dot_query__pb2.QueryGetGuildRequest.FromString,
+                    response_serializer=structs_dot_structs_dot_query__pb2.QueryGetGuildResponse.SerializeToString,
+            ),
             'Planet': grpc.unary_unary_rpc_method_handler(
                     servicer.Planet,
                     request_deserializer=structs_dot_structs_dot_query__pb2.QueryGetPlanetRequest.FromString,
@@ -213,6 +240,11 @@ def add_QueryServicer_to_server(servicer, server):
                     servicer.Player,
                     request_deserializer=structs_dot_structs_dot_query__pb2.QueryGetPlayerRequest.FromString,
                     response_serializer=structs_dot_structs_dot_query__pb2.QueryGetPlayerResponse.SerializeToString,
+            ),
+            'Reactor': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reactor,
+                    request_deserializer=structs_dot_structs_dot_query__pb2.QueryGetReactorRequest.FromString,
+                    response_serializer=structs_dot_structs_dot_query__pb2.QueryGetReactorResponse.SerializeToString,
             ),
             'Struct': grpc.unary_unary_rpc_method_handler(
                     servicer.Struct,
@@ -381,6 +413,33 @@ class Query:
             _registered_method=True)
 
     @staticmethod
+    def Guild(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/structs.structs.Query/Guild',
+            structs_dot_structs_dot_query__pb2.QueryGetGuildRequest.SerializeToString,
+            structs_dot_structs_dot_query__pb2.QueryGetGuildResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Planet(request,
             target,
             options=(),
@@ -451,6 +510,33 @@ class Query:
             '/structs.structs.Query/Player',
             structs_dot_structs_dot_query__pb2.QueryGetPlayerRequest.SerializeToString,
             structs_dot_structs_dot_query__pb2.QueryGetPlayerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reactor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/structs.structs.Query/Reactor',
+            structs_dot_structs_dot_query__pb2.QueryGetReactorRequest.SerializeToString,
+            structs_dot_structs_dot_query__pb2.QueryGetReactorResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,9 +39,11 @@ class QueryStub:
     Params: _grpc.UnaryUnaryMultiCallable[_query_pb2.QueryParamsRequest, _query_pb2.QueryParamsResponse]
     Address: _grpc.UnaryUnaryMultiCallable[_query_pb2.QueryGetAddressRequest, _query_pb2.QueryAddressResponse]
     Fleet: _grpc.UnaryUnaryMultiCallable[_query_pb2.QueryGetFleetRequest, _query_pb2.QueryGetFleetResponse]
+    Guild: _grpc.UnaryUnaryMultiCallable[_query_pb2.QueryGetGuildRequest, _query_pb2.QueryGetGuildResponse]
     Planet: _grpc.UnaryUnaryMultiCallable[_query_pb2.QueryGetPlanetRequest, _query_pb2.QueryGetPlanetResponse]
     PlanetAttribute: _grpc.UnaryUnaryMultiCallable[_query_pb2.QueryGetPlanetAttributeRequest, _query_pb2.QueryGetPlanetAttributeResponse]
     Player: _grpc.UnaryUnaryMultiCallable[_query_pb2.QueryGetPlayerRequest, _query_pb2.QueryGetPlayerResponse]
+    Reactor: _grpc.UnaryUnaryMultiCallable[_query_pb2.QueryGetReactorRequest, _query_pb2.QueryGetReactorResponse]
     Struct: _grpc.UnaryUnaryMultiCallable[_query_pb2.QueryGetStructRequest, _query_pb2.QueryGetStructResponse]
     StructAttribute: _grpc.UnaryUnaryMultiCallable[_query_pb2.QueryGetStructAttributeRequest, _query_pb2.QueryGetStructAttributeResponse]
     StructType: _grpc.UnaryUnaryMultiCallable[_query_pb2.QueryGetStructTypeRequest, _query_pb2.QueryGetStructTypeResponse]
@@ -55,9 +57,11 @@ class QueryAsyncStub(QueryStub):
     Params: _aio.UnaryUnaryMultiCallable[_query_pb2.QueryParamsRequest, _query_pb2.QueryParamsResponse]  # type: ignore[assignment]
     Address: _aio.UnaryUnaryMultiCallable[_query_pb2.QueryGetAddressRequest, _query_pb2.QueryAddressResponse]  # type: ignore[assignment]
     Fleet: _aio.UnaryUnaryMultiCallable[_query_pb2.QueryGetFleetRequest, _query_pb2.QueryGetFleetResponse]  # type: ignore[assignment]
+    Guild: _aio.UnaryUnaryMultiCallable[_query_pb2.QueryGetGuildRequest, _query_pb2.QueryGetGuildResponse]  # type: ignore[assignment]
     Planet: _aio.UnaryUnaryMultiCallable[_query_pb2.QueryGetPlanetRequest, _query_pb2.QueryGetPlanetResponse]  # type: ignore[assignment]
     PlanetAttribute: _aio.UnaryUnaryMultiCallable[_query_pb2.QueryGetPlanetAttributeRequest, _query_pb2.QueryGetPlanetAttributeResponse]  # type: ignore[assignment]
     Player: _aio.UnaryUnaryMultiCallable[_query_pb2.QueryGetPlayerRequest, _query_pb2.QueryGetPlayerResponse]  # type: ignore[assignment]
+    Reactor: _aio.UnaryUnaryMultiCallable[_query_pb2.QueryGetReactorRequest, _query_pb2.QueryGetReactorResponse]  # type: ignore[assignment]
     Struct: _aio.UnaryUnaryMultiCallable[_query_pb2.QueryGetStructRequest, _query_pb2.QueryGetStructResponse]  # type: ignore[assignment]
     StructAttribute: _aio.UnaryUnaryMultiCallable[_query_pb2.QueryGetStructAttributeRequest, _query_pb2.QueryGetStructAttributeResponse]  # type: ignore[assignment]
     StructType: _aio.UnaryUnaryMultiCallable[_query_pb2.QueryGetStructTypeRequest, _query_pb2.QueryGetStructTypeResponse]  # type: ignore[assignment]
@@ -100,6 +104,13 @@ class QueryServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_query_pb2.QueryGetFleetResponse, _abc.Awaitable[_query_pb2.QueryGetFleetResponse]]: ...
 
     @_abc_1.abstractmethod
+    def Guild(
+        self,
+        request: _query_pb2.QueryGetGuildRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_pb2.QueryGetGuildResponse, _abc.Awaitable[_query_pb2.QueryGetGuildResponse]]: ...
+
+    @_abc_1.abstractmethod
     def Planet(
         self,
         request: _query_pb2.QueryGetPlanetRequest,
@@ -119,6 +130,13 @@ class QueryServicer(metaclass=_abc_1.ABCMeta):
         request: _query_pb2.QueryGetPlayerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_query_pb2.QueryGetPlayerResponse, _abc.Awaitable[_query_pb2.QueryGetPlayerResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Reactor(
+        self,
+        request: _query_pb2.QueryGetReactorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_pb2.QueryGetReactorResponse, _abc.Awaitable[_query_pb2.QueryGetReactorResponse]]: ...
 
     @_abc_1.abstractmethod
     def Struct(
