@@ -1,8 +1,9 @@
 """A node's REST answers as the protobuf messages that gRPC would have brought. Pure.
 
 The gateway writes 64-bit integers as strings, enums as names, bytes as base64, and may leave members out that are zero.
-Members that our messages do not have are passed over. What is there and cannot be read is refused: a name that an enum
-does not have must not become its zero, which for a planet means "active".
+Members that our messages do not have are passed over, and so are new names in members that nobody reads. Whatever else
+is there and cannot be read is refused: a name that an enum does not have must not become its zero, which for a planet
+means "active".
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _KNOWN_ANY: Final[dict[str, Descriptor]] = {
 }
 #: Nobody reads these, and what they hold is whatever message any module of the chain may have.
 _UNREAD: Final = frozenset({"cosmos.tx.v1beta1.GetTxResponse.tx", "cosmos.base.abci.v1beta1.TxResponse.tx"})
+#: Nobody reads these either, so a name that a newer version adds to them says nothing to us.
+UNREAD_ENUMS: Final = frozenset({"structs.structs.Struct.operatingAmbit", "structs.structs.StructType.category"})
 #: Our messages nest five deep.
 _MAX_DEPTH: Final = 12
 
@@ -91,6 +94,8 @@ def _kept(value: dict[str, object], kind: Descriptor, depth: int) -> dict[str, o
 def _value(value: object, field: FieldDescriptor, depth: int) -> object:
     if field.enum_type is not None:
         known = value in field.enum_type.values_by_name if isinstance(value, str) else type(value) is int
+        if not known and field.full_name in UNREAD_ENUMS:
+            return None
         if not known:
             raise _Unreadable(f"{field.name} is {ascii(value)[:60]}, which is none of its names")
         return value

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from coordinator.chain.rest_json import error_of, read_answer
+from coordinator.chain.rest_json import UNREAD_ENUMS, error_of, read_answer
 from hashfleet.errors import BadChainAnswer
 from hashfleet.rpc.cosmos.auth.v1beta1 import auth_pb2
 from hashfleet.rpc.cosmos.auth.v1beta1 import query_pb2 as auth_query_pb2
@@ -44,6 +45,25 @@ def test_the_answer_of_the_notes_is_read_as_grpc_would_bring_it() -> None:
         ),
         gridAttributes=types_pb2.GridAttributes(),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("told", ["orbit", 99, True, {}, ["land"]])
+def test_a_new_name_in_a_member_that_nobody_reads_costs_nothing(told: object) -> None:
+    struct = {**STRUCT, "Struct": {**STRUCT["Struct"], "operatingAmbit": told}}
+    answer = read(struct)
+    assert isinstance(answer, query_pb2.QueryGetStructResponse)
+    assert (answer.Struct.owner, answer.Struct.locationId) == ("1-7", "2-9")
+    kind = {"StructType": {"id": "14", "category": told, "buildDifficulty": "700"}}
+    answer = read(kind, query_pb2.QueryGetStructTypeResponse)
+    assert isinstance(answer, query_pb2.QueryGetStructTypeResponse)
+    assert answer.StructType.buildDifficulty == 700
+
+
+def test_nobody_reads_what_is_passed_over(root: Path) -> None:
+    sources = "\n".join(path.read_text() for path in (root / "coordinator" / "chain").rglob("*.py"))
+    for name in UNREAD_ENUMS:
+        assert name.count(".") == 3
+        assert f".{name.rpartition('.')[2]}" not in sources.replace(name, ""), name
 
 
 def test_a_message_that_is_left_out_or_null_is_missing_and_an_empty_one_is_not() -> None:
