@@ -33,6 +33,8 @@ _RESULTS_AT_ONCE: Final = 5
 #: How long an RPC that gave no results in time is not asked for any, in seconds, and one that serves another chain.
 _RESULTS_PAUSE: Final = 10.0
 _OTHER_CHAIN_PAUSE: Final = 60.0
+#: An RPC that announced an older block gets this long to announce what a poll told, in seconds.
+_CATCH_UP_SECONDS: Final = 1.0
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 
@@ -59,8 +61,8 @@ class BlockFeed:
     ) -> None:
         """Nothing is connected yet. Raises InvalidInput for a URL that cannot be one.
 
-        `poll` asks for the latest block without an RPC and raises ChainError. A subscription that is silent for
-        `silence_seconds` is checked against it.
+        `poll` asks for the latest block without an RPC and raises ChainError. A subscription is checked against
+        it every `silence_seconds`, silent or not.
         """
         #: Those that are not known to serve another chain.
         self._rpcs = [cometbft.parse_rpc_url(url) for url in dict.fromkeys(rpc_urls)]
@@ -69,6 +71,8 @@ class BlockFeed:
         self._poll_seconds = poll_seconds
         self._silence_seconds = silence_seconds
         self._chain_id: str | None = None
+        #: Height of the newest block that was passed on.
+        self._newest = 0
         self._http: dict[cometbft.RpcUrls, httpx2.AsyncClient] = {}
         self._closed = asyncio.Event()
         #: Subscriptions that are open, to be closed with the feed.
@@ -111,22 +115,22 @@ class BlockFeed:
 
     async def blocks(self) -> AsyncGenerator[Block, None]:
         """Every new committed block, heights rising; ends when the feed is closed and raises nothing."""
-        newest = 0
+        self._newest = 0
         async with contextlib.aclosing(self._sightings()) as sightings:
             async for sighting in sightings:
-                block = await self._believed(newest, sighting)
-                if block is not None and block.height > newest:
-                    touched = await self._touched_since(newest, block)
-                    newest = block.height
+                block = await self._believed(sighting)
+                if block is not None and block.height > self._newest:
+                    touched = await self._touched_since(self._newest, block)
+                    self._newest = block.height
                     yield replace(block, touched=touched)
 
-    async def _believed(self, newest: int, sighting: _Sighting) -> Block | None:
+    async def _believed(self, sighting: _Sighting) -> Block | None:
         """The block, or the nodes' newest one if an RPC tells a long jump; None if no node answers.
 
         Nothing is read from before a block that was passed on, so one that never was would end all reading.
         """
         told = sighting.block
-        if sighting.by_node or told.height - newest - 1 <= _MAX_MISSED:
+        if sighting.by_node or told.height - self._newest - 1 <= _MAX_MISSED:
             return told
         try:
             block = await self._ask()
@@ -217,26 +221,46 @@ class BlockFeed:
                     yield sighting
 
     async def _subscribed(self, socket: ClientConnection) -> AsyncGenerator[_Sighting, None]:
-        """Blocks of one subscription, until it is lost. Events are not replayed, so it starts with a poll."""
+        """Blocks of one subscription, until it is lost or falls behind.
+
+        Events are not replayed, so it starts with a poll.
+        Silence, an old block, and now and then any event lead to a poll: a node that lags announces blocks, too.
+        """
         assert self._chain_id is not None
         self._sockets.add(socket)
         try:
-            newest = 0
             if polled := await self._poll():
-                newest = polled.block.height
                 yield polled
+            compared = self._now()
+            reached = 0  # what was announced
+            awaited, since = 0, 0.0  # what a poll told and was not announced yet, and when
             async with contextlib.aclosing(cometbft.events(socket, self._silence_seconds)) as events:
                 async for event in events:
-                    announced = cometbft.block_in_event(event, self._chain_id)
-                    sighting = _Sighting(announced, by_node=False) if announced else await self._poll()
-                    if sighting is None or self._closed.is_set():
+                    newest = self._newest
+                    if announced := cometbft.block_in_event(event, self._chain_id):
+                        yield _Sighting(announced, by_node=False)
+                        if announced.height > self._newest:
+                            return  # it was not believed
+                        reached = max(reached, announced.height)
+                        if announced.height > newest and self._now() < compared + self._silence_seconds:
+                            continue
+                    polled, compared = await self._poll(), self._now()
+                    if polled is None or self._closed.is_set():
                         continue
-                    yield sighting
-                    height = sighting.block.height
+                    yield polled
+                    height = polled.block.height
                     if event is None and height > newest:
                         logger.warning("The subscription to new blocks missed block %d; renewing it.", height)
                         return
-                    newest = max(newest, height)
+                    if announced is None or height <= reached + 1:
+                        continue
+                    if not awaited or reached >= awaited:
+                        awaited, since = height, compared
+                    elif compared >= since + min(_CATCH_UP_SECONDS, self._silence_seconds):
+                        logger.warning(
+                            "An RPC announces block %d, but block %d is committed; leaving it.", reached, height
+                        )
+                        return
         finally:
             self._sockets.discard(socket)
             await cometbft.close(socket)

@@ -42,9 +42,12 @@ async def test_an_older_or_repeated_block_is_passed_over(chain: Any) -> None:
     client = await chain.connected(rpc=True)
     async with contextlib.aclosing(client.blocks()) as blocks:
         assert await upcoming(blocks) == 1310000
-        for height in (1309990, 1310000, 1310005, 1310005, 1310004, 1310006):
+        for height in (1309990, 1310000, 1310005):
             await chain.rpc.announce(height)
-        assert [await upcoming(blocks), await upcoming(blocks)] == [1310005, 1310006]
+        assert await upcoming(blocks) == 1310005
+        for height in (1310005, 1310004, 1310006):
+            await chain.rpc.announce(height)
+        assert await upcoming(blocks) == 1310006
 
 
 @pytest.mark.parametrize("value", [{}, {"block": {}}, {"block": {"header": {"height": "99999999"}}}, "text", None])
@@ -119,6 +122,45 @@ async def test_a_lost_subscription_is_made_again_and_the_gap_is_read(chain: Any)
         await chain.rpc.wait_for_subscriptions(2)
         await chain.rpc.announce(1310008)
         assert await waiting == 1310008
+
+
+async def test_an_rpc_that_stays_behind_is_left_for_the_next_one(make_chain: Any) -> None:
+    ours, behind = await make_chain(), await make_chain()
+    client = await ours.connected_to_several([behind.rpc_url, ours.rpc_url], silence_seconds=0.2)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        following = asyncio.create_task(follow(blocks, 1310600))
+        await behind.rpc.wait_for_subscriptions(1)
+        async with asyncio.timeout(20):
+            while not ours.rpc.connections:
+                ours.node.height += 1
+                await behind.rpc.announce(ours.node.height - 100)
+                await asyncio.sleep(0.02)
+        await ours.rpc.announce(1310600)
+        assert await following is None
+
+
+async def test_an_rpc_that_falls_behind_does_not_hold_the_newest_block_back(make_chain: Any) -> None:
+    ours, behind = await make_chain(), await make_chain()
+    client = await ours.connected_to_several([behind.rpc_url], silence_seconds=0.2)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await upcoming(blocks)
+        following = asyncio.create_task(follow(blocks, 1310600))
+        await behind.rpc.wait_for_subscriptions(1)
+        ours.node.height = 1310600
+        for height in range(1310001, 1310500):  # each is news, and always in time
+            if following.done():
+                break
+            await behind.rpc.announce(height)
+            await asyncio.sleep(0.02)
+        assert following.done()
+        await following
+
+
+async def follow(blocks: Any, height: int) -> None:
+    """Read blocks until this one is told."""
+    while await upcoming(blocks) < height:
+        pass
 
 
 async def test_a_subscription_that_the_node_cancels_is_made_again_without_waiting_for_the_silence(chain: Any) -> None:
