@@ -98,18 +98,17 @@ class GuildStackClient:
 
         Raises ChainUnavailable, BadChainAnswer.
         """
-        indexed = await self._indexed()
         if self.node is not None:
+            # Asked first: old indexers write no chain id, others index several chains. A node tells which one is ours.
             await self.node.connect()
             if self._expected is None:
-                # Old indexers write no chain id; a node does.
                 self._expected = self.node.chain_id
-                indexed = await self._indexed()
-            elif self.node.chain_id != indexed.chain:
-                raise BadChainAnswer(
-                    f"the guild stack indexes chain {indexed.chain}, but the node serves {self.node.chain_id}; "
-                    "both should be of one chain"
-                )
+        indexed = await self._indexed()
+        if self.node is not None and self.node.chain_id != indexed.chain:
+            raise BadChainAnswer(
+                f"the guild stack indexes chain {indexed.chain}, but the node serves {self.node.chain_id}; "
+                "both should be of one chain"
+            )
         self._chain_id = indexed.chain
 
     async def close(self) -> None:

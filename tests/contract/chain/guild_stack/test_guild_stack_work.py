@@ -180,6 +180,17 @@ async def test_without_a_configured_chain_the_row_written_last_is_taken(stack: A
     await client.close()
 
 
+async def test_without_a_configured_chain_the_row_of_the_nodes_chain_is_taken(
+    stack: Any, stack_url: str, node: Any
+) -> None:
+    stack.index(1000, age=3)
+    stack.index(5_000_000, chain="another-1")
+    client = GuildStackClient(stack_url, node=node)
+    await client.connect()
+    assert ((await client.latest_block()).height, client.chain_id) == (1000, "structstestnet-111")
+    await client.close()
+
+
 async def test_an_index_of_another_chain_is_refused(stack: Any, stack_url: str) -> None:
     client = GuildStackClient(stack_url, "mainnet-1")
     with pytest.raises(BadChainAnswer, match="mainnet-1"):
