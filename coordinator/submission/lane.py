@@ -278,8 +278,9 @@ class Lane:
         accounts = await self._follow()
         for stray in self._book.take_strays():
             self._company.submit(stray)
-        if self._limits.slots() and self._book.has_turn:
+        if self._limits.slots() and (self._book.has_turn or self._book.has_look):
             account = accounts.get(self.address) or await self._chain.account(self.address)
+            await self._look_again()
             await self._send_new(account)
 
     async def _follow(self) -> dict[str, Account]:
@@ -342,6 +343,20 @@ class Lane:
                     proof.announce = False
                     kind = Broadcast if proof.attempt.state is AttemptState.BROADCAST else Signed
                     await self._reporter.tell(kind(proof.submission.job_id, transaction_of(proof.attempt)))
+
+    async def _look_again(self) -> None:
+        """Look at works that took no proof; where one takes it now, the proof stands in line for its turn again."""
+        hand: list[PendingProof] = []
+        room = self._limits.room_to_look_again()
+        while len(hand) < room and (proof := self._book.take_look()) is not None:
+            hand.append(proof)
+        self._limits.note_looks_again(len(hand))
+        try:
+            await self._signer.look_all(hand)
+        finally:
+            for proof in hand:
+                if proof.has_a_turn:
+                    self._book.file(proof)
 
     async def _send_new(self, account: Account) -> None:
         """Give their turns to as many proofs as this block takes."""

@@ -17,6 +17,8 @@ from hashfleet.errors import InvalidInput
 
 #: Works read per block at most, so that a thousand paused proofs do not make a thousand queries each block.
 MAX_READS_PER_BLOCK: Final = 100
+#: Of these, works that took no proof before: the rest is for proofs against which nothing is known.
+MAX_LOOKS_AGAIN_PER_BLOCK: Final = MAX_READS_PER_BLOCK // 2
 #: New transactions refused in a row after which nothing more is tried in this block: then it is not the object.
 MAX_REFUSALS_PER_BLOCK: Final = 2
 
@@ -64,7 +66,7 @@ class Limits:
         self._counted_at = -1
         #: By address: what is left of other keys takes nothing of what a node takes from ours.
         self._sends: Counter[str] = Counter()
-        self._reads = 0
+        self._reads = self._looks_again = 0
         self._refusals = 0
         self._objects_sent: set[str] = set()
 
@@ -73,7 +75,7 @@ class Limits:
         if self._counted_at != self._loop.height:
             self._counted_at = self._loop.height
             self._sends = Counter()
-            self._reads = self._refusals = 0
+            self._reads = self._looks_again = self._refusals = 0
             self._objects_sent = set()
 
     # ---- what is left --------------------------------------------------------------------------------------------
@@ -99,6 +101,11 @@ class Limits:
         """Proofs to look at for so many transactions."""
         return min(slots * self.batch, self._messages_left(), MAX_READS_PER_BLOCK - self._reads)
 
+    def room_to_look_again(self) -> int:
+        """Proofs to look at whose works took none when they were read last."""
+        self.count_anew()
+        return min(MAX_LOOKS_AGAIN_PER_BLOCK - self._looks_again, MAX_READS_PER_BLOCK - self._reads)
+
     def was_sent(self, object_id: str) -> bool:
         """Whether a transaction for this object was sent in this block; then no other is."""
         return object_id in self._objects_sent
@@ -114,6 +121,10 @@ class Limits:
     def note_read(self) -> None:
         """A work is read."""
         self._reads += 1
+
+    def note_looks_again(self, count: int) -> None:
+        """So many works that took no proof are looked at again."""
+        self._looks_again += count
 
     def note_send(self, flying: LiveTransaction) -> None:
         """The transaction is sent."""

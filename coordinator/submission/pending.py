@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from coordinator.submission.attempt import Attempt
 from coordinator.submission.decision import Flight, volatility
 from coordinator.submission.outcome import Claim, Submission, claim_of
 from coordinator.submission.turns import Place
+
+#: Blocks by which a work that took no proof is looked at later than one of the next higher class, where there are more
+#: of them than a block has looks for.
+LOOKED_AT_LATER: Final = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +73,9 @@ class PendingProof:
     announce: bool = False
     #: Nothing new is signed before this height: too few zeros yet, or a pause.
     not_before: int = 0
+    #: Height at which its work was read last and took no proof, so that it stands in line for another look instead of
+    #: for a transaction; None while nothing is known against one.
+    put_off: int | None = None
     #: Times that its turn came and led to no transaction; others of its priority go first.
     set_backs: int = 0
     #: Its transactions that failed in a block in a way that counts against it (`decision.counts`).
@@ -92,9 +100,12 @@ class PendingProof:
 
     @property
     def order(self) -> Place:
-        """Of two that may be signed for now, the one with the lesser order goes first."""
-        soon = volatility(self.submission.work, self.clock or self.submission.clock)
-        return self.submission.priority, self.set_backs, soon, self.arrival
+        """Of two that may be signed for now, the one with the lesser order goes first; so of two that are put off."""
+        priority, soon = self.submission.priority, volatility(self.submission.work, self.clock or self.submission.clock)
+        if self.put_off is not None:
+            # Whoever was looked at longest ago: however many there are, each has its turn.
+            return self.put_off + LOOKED_AT_LATER * priority, soon, self.arrival
+        return priority, self.set_backs, soon, self.arrival
 
     @property
     def has_a_turn(self) -> bool:

@@ -31,6 +31,8 @@ class ProofBook:
         #: Live transactions by hash; and the proofs without one, in the order of their turns.
         self._flying: dict[str, LiveTransaction] = {}
         self._turns: Turns[PendingProof] = Turns()
+        #: Those whose works took no proof when they were read last.
+        self._put_off: Turns[PendingProof] = Turns()
         #: Proofs that another key was chosen for, and whose transaction has ended.
         self._strays: list[PendingProof] = []
         #: Proofs whose turn it is just now; they count as on their way.
@@ -93,9 +95,18 @@ class ProofBook:
         strays, self._strays = self._strays, []
         return [proof.submission for proof in strays if self.may_be_signed(proof)]
 
+    @property
+    def has_look(self) -> bool:
+        """Whether some work that took no proof is to be looked at again at this height."""
+        return self._put_off.first(self._loop.height) is not None
+
+    def take_look(self) -> PendingProof | None:
+        """The proof whose work is to be looked at again; it is in nobody's line until it is filed."""
+        return self._put_off.take(self._loop.height)
+
     def file(self, proof: PendingProof) -> None:
-        """Put a proof where it belongs in the line."""
-        self._turns.file(proof, self._loop.height)
+        """Put a proof where it belongs in its line."""
+        (self._turns if proof.put_off is None else self._put_off).file(proof, self._loop.height)
 
     def split(self, proofs: Sequence[PendingProof]) -> None:
         """These failed together: try each half by itself."""

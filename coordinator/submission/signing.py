@@ -93,6 +93,7 @@ class Signer:
             async with gate:
                 with apart(proof):
                     return await self._look_at(proof)
+                self._put_off(proof)
             return None
 
         if len(hand) == 1:
@@ -117,14 +118,14 @@ class Signer:
             proof.ledger_read = True
         if submission.work.charter is not None and not await self._is_solvers(proof, submission.work.charter):
             return None
-        proof.set_backs += 1
         try:
             reading = await self._works.read(submission.work, submission.founding)
         except WorkGone as error:
+            self._put_off(proof)
             await self._aftermath.close(proof, GaveUp(submission.job_id, str(error)))
             return None
         except (WorkPaused, BadChainAnswer) as error:
-            proof.not_before = self._loop.height + 1
+            self._put_off(proof)
             await self._reporter.tell_paused(proof, str(error))
             return None
         if proof.submission is not submission or not self._book.may_be_signed(proof):
@@ -133,17 +134,25 @@ class Signer:
         proof.clock = reading.clock
         judged = judge(submission.work, submission.proof, reading.work, self._loop.height)
         if judged.fitness is Fitness.GOOD and verify(reading.work.prefix, submission.proof.nonce) != submission.proof:
+            self._put_off(proof)
             await self._aftermath.close(
                 proof, Stale(submission.job_id, "the proof does not hash as it says; a new search")
             )
             return None
         if judged.fitness is Fitness.VOID:
+            self._put_off(proof)
             await self._aftermath.close(proof, Stale(submission.job_id, judged.reason))
             return None
         if judged.fitness is Fitness.EARLY:
+            self._put_off(proof)
             return None
-        proof.set_backs -= 1
+        proof.put_off = None
         return Ready(proof, submission, reading)
+
+    def _put_off(self, proof: PendingProof) -> None:
+        """Nothing can be signed for it now: it is looked at again from the next block on, and holds up no other."""
+        proof.put_off = self._loop.height
+        proof.not_before = self._loop.height + 1
 
     async def _is_solvers(self, proof: PendingProof, terms: CharterTerms) -> bool:
         """Whether our key is of the player whom a charter's puzzle names; under another's its proof is none.
@@ -161,7 +170,7 @@ class Signer:
             reason = f"player {terms.solver_id} solved the charter, but the key {address} is of player {player}"
         kept = await self._aftermath.hand_on(proof)
         if kept is not None:
-            proof.not_before = self._loop.height + 1
+            self._put_off(proof)
             await self._reporter.tell_paused(proof, f"{reason}; {kept}")
         return False
 
