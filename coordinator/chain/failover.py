@@ -39,6 +39,7 @@ from coordinator.chain.structsd import (
     CALL_TIMEOUT,
     CATCHING_UP,
     POLL_SECONDS,
+    QUERIES_LONG,
     SILENCE_SECONDS,
     StructsdClient,
     check_seconds,
@@ -99,6 +100,8 @@ class FailoverClient:
         self._endpoints = [_Endpoint(name, client) for name, client in nodes]
         self._expected = expected_chain_id
         self._timeout = call_timeout
+        #: So that a node whose reading takes all of its time leaves some for the next one.
+        self._reading_limit = QUERIES_LONG * call_timeout
         self._probe_seconds = probe_seconds
         self._feed = BlockFeed(
             rpc_urls,
@@ -247,12 +250,15 @@ class FailoverClient:
 
     async def read_work(self, action: Action, object_id: str) -> WorkReading:
         """As `StructsdClient.read_work`, from the first node that answers."""
-        return await self._first_answer(lambda endpoint: endpoint.client.read_work(action, object_id))
+        return await self._first_answer(
+            lambda endpoint: endpoint.client.read_work(action, object_id), limit=self._reading_limit
+        )
 
     async def read_charter(self, founder_id: str, solver_id: str, reactor_id: str = "") -> WorkReading:
         """As `StructsdClient.read_charter`, from the first node that answers."""
         return await self._first_answer(
-            lambda endpoint: endpoint.client.read_charter(founder_id, solver_id, reactor_id)
+            lambda endpoint: endpoint.client.read_charter(founder_id, solver_id, reactor_id),
+            limit=self._reading_limit,
         )
 
     async def outstanding_work(self, player_id: str) -> list[tuple[Action, str]]:
@@ -263,7 +269,9 @@ class FailoverClient:
 
     async def check_signer(self, address: str, action: Action, object_id: str) -> SigningRight:
         """As `StructsdClient.check_signer`, from the first node that answers."""
-        return await self._first_answer(lambda endpoint: endpoint.client.check_signer(address, action, object_id))
+        return await self._first_answer(
+            lambda endpoint: endpoint.client.check_signer(address, action, object_id), limit=self._reading_limit
+        )
 
     async def account(self, address: str) -> Account:
         """As `StructsdClient.account`, from the first node that answers."""

@@ -70,6 +70,8 @@ MAX_TX_BYTES: Final = 1_048_576
 #: How often a reading is taken again because a block came in between; at 6 s a block once is rare.
 _READINGS: Final = 3
 _READ_AGAIN_SECONDS: Final = 0.05
+#: A reading of several queries may take as long as this many of them at their limit.
+QUERIES_LONG: Final = 2
 #: Limit of finding a player's work, in seconds, and structs asked for at once meanwhile.
 _OUTSTANDING_SECONDS: Final = 20.0
 _STRUCTS_AT_ONCE: Final = 16
@@ -141,6 +143,8 @@ class StructsdClient:
             else node
         )
         self._expected_chain_id = expected_chain_id
+        #: Limit in seconds of a reading, however many queries it takes.
+        self._reading_limit = QUERIES_LONG * call_timeout
         self._feed = BlockFeed(
             [rpc_url] if rpc_url else [],
             self.latest_block,
@@ -270,7 +274,8 @@ class StructsdClient:
             return told
 
         try:
-            return await self._at_one_height(read_noting_owner, object_id)
+            async with self._within(self._reading_limit, f"the work of {object_id}"):
+                return await self._at_one_height(read_noting_owner, object_id)
         except ChainUnavailable as error:
             self._forget_facts(error)
             raise
@@ -286,10 +291,11 @@ class StructsdClient:
         if reactor_id:
             check_object_id(reactor_id, REACTOR_TYPE, "reactor_id")
         try:
-            return await self._at_one_height(
-                lambda reading: self._read_charter(founder_id, solver_id, reactor_id, reading),
-                f"the charter of {founder_id}",
-            )
+            async with self._within(self._reading_limit, f"the charter of {founder_id}"):
+                return await self._at_one_height(
+                    lambda reading: self._read_charter(founder_id, solver_id, reactor_id, reading),
+                    f"the charter of {founder_id}",
+                )
         except ChainUnavailable as error:
             self._forget_facts(error)
             raise
@@ -398,13 +404,8 @@ class StructsdClient:
         ChainUnavailable.
         """
         check_object_id(player_id, PLAYER_TYPE, "player_id")
-        try:
-            async with asyncio.timeout(_OUTSTANDING_SECONDS):
-                return await self._at_one_height(lambda reading: self._read_outstanding(player_id, reading), player_id)
-        except TimeoutError as error:
-            raise ChainUnavailable(
-                f"the node {self.shown} does not tell the work of player {player_id} within {_OUTSTANDING_SECONDS:g} s"
-            ) from error
+        async with self._within(_OUTSTANDING_SECONDS, f"the work of player {player_id}"):
+            return await self._at_one_height(lambda reading: self._read_outstanding(player_id, reading), player_id)
 
     async def _read_outstanding(self, player_id: str, reading: _Reading) -> list[tuple[Action, str]]:
         player = await self._find_player(player_id, reading)
@@ -430,6 +431,15 @@ class StructsdClient:
                 await self._posed_by_fleet(fleet, reading)
                 open_now.append((Action.RAID, fleet.id))
         return open_now
+
+    @contextlib.asynccontextmanager
+    async def _within(self, seconds: float, what: str) -> AsyncGenerator[None, None]:
+        """The limit of a reading as a whole; each of its queries has one of its own."""
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise ChainUnavailable(f"the node {self.shown} does not tell {what} within {seconds:g} s") from error
 
     async def _at_one_height(self, read: Callable[[_Reading], Awaitable[_T]], what: str) -> _T:
         """Read until all answers of a reading stem from one height, at most `_READINGS` times.
@@ -491,6 +501,10 @@ class StructsdClient:
         object of the same owner holds until a block touches it (`rights`).
         """
         check_object_id(object_id, action.object_type, "entity_id")
+        async with self._within(self._reading_limit, f"who may sign for {object_id}"):
+            return await self._signing_right(address, action, object_id)
+
+    async def _signing_right(self, address: str, action: Action, object_id: str) -> SigningRight:
         await self._check_caught_up()
         if action is Action.CHARTER:
             return SigningRight(await self._registered_player(address, action), object_id)

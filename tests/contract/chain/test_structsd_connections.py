@@ -14,6 +14,7 @@ from coordinator.chain.structsd import StructsdClient
 from hashfleet.action import Action
 from hashfleet.errors import ChainUnavailable
 
+ADDRESS = "structs19rl4cm2hmr8afy4kldpxz3fka4jguq0acpz60a"
 LIMIT = 0.3
 
 
@@ -102,3 +103,30 @@ async def test_closing_ends_calls_on_a_connection_that_was_replaced(
     with pytest.raises(ChainUnavailable):
         await client.latest_block()
     assert not [task for task in asyncio.all_tasks() if "old connection" in task.get_name()]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.read_work(Action.MINE, "5-14"),
+        lambda client: client.read_charter("1-7", "1-7"),
+        lambda client: client.check_signer(ADDRESS, Action.RAID, "9-3"),
+    ],
+    ids=["work", "charter", "signer"],
+)
+async def test_a_reading_of_many_slow_answers_has_a_limit_of_its_own(
+    ask: Callable[[StructsdClient], Awaitable[object]], make_chain: Any, made: AsyncExitStack
+) -> None:
+    chain = await make_chain()
+    chain.node.version = "v0.21.0"
+    chain.node.planet.locationListStart = ""
+    chain.node.clocks = {"blockStartOreMine": 1300100}
+    chain.node.permissions["1-3@1-7"] = 2**32 - 1
+    client = await client_of("grpc", chain.grpc_port, made)
+    for method in ("Struct", "StructType", "Planet", "Fleet", "Player", "PlanetAttribute", "GetNodeInfo",
+                   "GuildCharter", "Address", "Permission"):  # fmt: skip
+        chain.node.before[method] = lambda: asyncio.sleep(0.8 * LIMIT)
+    with pytest.raises(ChainUnavailable):
+        await ask(client)
+    chain.node.before.clear()
+    await ask(client)
