@@ -41,6 +41,9 @@ MAX_FAILURES: Final = 5
 MAX_OTHER_FORM: Final = 2
 #: An object that takes no proof now is tried again after 2, 4, 8, ... blocks, and never more than this (6 minutes).
 MAX_PAUSE_BLOCKS: Final = 64
+#: A proof that nodes refuse is tried again after 1, 2, 4, ... blocks, and never more than this: it must neither keep
+#: lower classes from the few tries that a block allows, nor miss its window.
+MAX_SET_BACK_BLOCKS: Final = 8
 
 
 class Fitness(enum.Enum):
@@ -291,6 +294,11 @@ def halves(proofs: Sequence[_T]) -> tuple[Sequence[_T], Sequence[_T]]:
 def pause_blocks(pauses: int) -> int:
     """Blocks to wait before the next try, after that many pauses in a row (1 or more)."""
     return MAX_PAUSE_BLOCKS if pauses > 10 else min(MAX_PAUSE_BLOCKS, 1 << pauses)
+
+
+def set_back_blocks(set_backs: int) -> int:
+    """Blocks to wait before the next try of a proof that was refused so many times in a row (1 or more)."""
+    return MAX_SET_BACK_BLOCKS if set_backs > 10 else min(MAX_SET_BACK_BLOCKS, 1 << (set_backs - 1))
 
 
 def timeout_at(height: int, blocks: int) -> int:

@@ -366,10 +366,13 @@ class Lane:
                 room = self._limits.room(slots)
                 hand: list[PendingProof] = []
                 while len(hand) < room and (turn := self._book.take_turn()) is not None:
-                    hand.append(turn)
+                    tried.append(turn)
+                    if turn.set_backs and not self._limits.may_try_again:
+                        turn.not_before = self._loop.height + 1
+                    else:
+                        hand.append(turn)
                 if not hand:
                     return
-                tried += hand
                 self._book.in_hand = len(hand)
                 try:
                     await self._send_hand(hand, slots, account)
@@ -388,6 +391,9 @@ class Lane:
         for packed in pack(ready, lambda one: one.cargo, slots, self._limits.batch):
             if self._limits.slots_in_hand() < 1:
                 break
+            if packed[0].proof.set_backs and not self._limits.may_try_again:
+                packed[0].proof.not_before = self._loop.height + 1
+                continue
             with apart(packed[0].proof):
                 signed = await self._signer.sign(packed, account)
                 if signed is not None:

@@ -106,6 +106,14 @@ class Limits:
         self.count_anew()
         return min(MAX_LOOKS_AGAIN_PER_BLOCK - self._looks_again, MAX_READS_PER_BLOCK - self._reads)
 
+    @property
+    def may_try_again(self) -> bool:
+        """Whether a proof that was refused before may be tried once more in this block.
+
+        Not after a refusal: then the other one is left to proofs that were never refused, of whatever class.
+        """
+        return self._refusals == 0
+
     def was_sent(self, object_id: str) -> bool:
         """Whether a transaction for this object was sent in this block; then no other is."""
         return object_id in self._objects_sent

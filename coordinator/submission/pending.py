@@ -76,7 +76,7 @@ class PendingProof:
     #: Height at which its work was read last and took no proof, so that it stands in line for another look instead of
     #: for a transaction; None while nothing is known against one.
     put_off: int | None = None
-    #: Times that its turn came and led to no transaction; others of its priority go first.
+    #: Refusals in a row that say something of this proof or its object; others of its kind go first.
     set_backs: int = 0
     #: Its transactions that failed in a block in a way that counts against it (`decision.counts`).
     failures: int = 0
@@ -105,7 +105,7 @@ class PendingProof:
         if self.put_off is not None:
             # Whoever was looked at longest ago: however many there are, each has its turn.
             return self.put_off + LOOKED_AT_LATER * priority, soon, self.arrival
-        return priority, self.set_backs, soon, self.arrival
+        return priority, soon, min(self.set_backs, 1), self.arrival
 
     @property
     def has_a_turn(self) -> bool:

@@ -9,14 +9,14 @@ from coordinator.chain.client import ChainClient
 from coordinator.submission.aftermath import Aftermath, answered
 from coordinator.submission.attempt import AttemptState
 from coordinator.submission.block_loop import BlockLoop
-from coordinator.submission.decision import transaction_of
+from coordinator.submission.decision import set_back_blocks, transaction_of
 from coordinator.submission.lane_ledger import LaneLedger
 from coordinator.submission.limits import Limits
 from coordinator.submission.outcome import Broadcast
 from coordinator.submission.pending import LiveTransaction
 from coordinator.submission.reporter import Reporter
 from coordinator.submission.sequences import Sequences
-from coordinator.submission.verdict import Disposition, disposition
+from coordinator.submission.verdict import Disposition, concerns_whole, disposition
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ class Sender:
         answer = await self._chain.broadcast(attempt.tx_bytes)
         what = disposition(answer)
         if what in (Disposition.SUCCESS, Disposition.ALREADY_SENT):
+            for proof in flying.proofs:
+                proof.set_backs = 0
             if attempt.state is not AttemptState.BROADCAST:
                 admitted = await self._ledger.note(flying, lambda row: replace(row, state=AttemptState.BROADCAST))
                 for proof, row in zip(flying.proofs, admitted, strict=True):
@@ -81,6 +83,11 @@ class Sender:
             # Whatever else is signed in this block would build on the same wrong sequence.
             self._limits.stop()
         await self._aftermath.of_refusal(proofs, refused, answer)
+        if len(proofs) == 1 and not concerns_whole(answer):
+            # What is refused again and again lets others pass, of its kind and of lower classes.
+            (proof,) = proofs
+            proof.set_backs += 1
+            proof.not_before = max(proof.not_before, self._loop.height + set_back_blocks(proof.set_backs))
         if again:
             self._limits.send_anew({row.work.object_id for row in refused})
             for proof in proofs:

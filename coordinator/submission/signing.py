@@ -47,7 +47,7 @@ class Ready:
     def cargo(self) -> Cargo:
         objects = frozenset(each for each in self.reading.depends_on if not each.endswith("@"))
         work, proof = self.reading.work, self.proof
-        alone = work.action.priced or proof.failures > 0 or proof.pauses > 0
+        alone = work.action.priced or proof.failures > 0 or proof.pauses > 0 or proof.set_backs > 0
         return Cargo(objects | {work.object_id}, self.reading.clock, proof.group, alone)
 
 
@@ -183,8 +183,6 @@ class Signer:
             return None
         if any(self._limits.was_sent(one.submission.work.object_id) for one in packed):
             return None
-        for one in packed:
-            one.proof.set_backs += 1  # until it is on its way for good: what is refused lets others of its kind pass
         try:
             prepared = await self._ledger.take_claims([self._prepare(one, place) for place, one in enumerate(packed)])
         except LiveAttemptExists:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from coordinator.submission.lane import Submission
@@ -93,3 +94,70 @@ async def test_an_object_that_takes_proofs_again_has_its_proof_sent_in_that_bloc
     scene.lane.block_seen(scene.chain.height)
     await scene.settle()
     assert scene.chain.sent_objects() == ["5-0", "5-1", "5-2", "5-3", "5-4"]
+
+
+# ---- what was refused --------------------------------------------------------------------------------------------
+
+
+async def test_what_may_go_stale_soon_goes_first_although_it_was_refused_before(scene: Scene) -> None:
+    scene.chain.crowded = {"5-0"}
+    await scene.submit(scene.pose(0))
+    scene.chain.crowded = set()
+    await scene.submit(*(scene.pose(number, action=Action.BUILD) for number in range(1, 20)))
+    await scene.block()
+    assert scene.chain.sent_objects()[5] == "5-0"
+
+
+async def test_objects_that_are_always_crowded_out_let_pass_what_may_go_stale_later(scene: Scene) -> None:
+    scene.chain.crowded = {"5-0", "5-1"}
+    await scene.submit(*(scene.pose(number) for number in range(2)))
+    await scene.submit(*(scene.pose(number, action=Action.BUILD) for number in range(2, 12)))
+    await scene.block(8)
+    assert sorted(scene.included) == sorted(f"pow_{number}" for number in range(2, 12))
+
+
+async def test_objects_that_are_always_crowded_out_let_lower_classes_pass(scene: Scene) -> None:
+    scene.chain.crowded = {f"5-{number}" for number in range(8)}
+    await scene.submit(*(scene.pose(number, priority=1) for number in range(8)))
+    await scene.submit(*(scene.pose(number, priority=3) for number in range(10, 20)))
+    await scene.block(40)
+    assert sorted(scene.included) == [f"pow_{number}" for number in range(10, 20)]
+
+
+async def test_of_what_was_refused_before_no_number_keeps_from_its_turn_what_never_was(scene: Scene) -> None:
+    scene.chain.crowded = {f"5-{number}" for number in range(110)}
+    await scene.submit(*(scene.pose(number, priority=1) for number in range(110)))
+    for _ in range(60):
+        await scene.block()
+    await scene.submit(*(scene.pose(number, priority=3) for number in range(200, 220)))
+    for _ in range(20):
+        await blocks(scene)
+    assert sorted(scene.included) == [f"pow_{number}" for number in range(200, 220)]
+
+
+async def test_what_is_crowded_out_is_tried_again_after_eight_blocks_at_the_latest(scene: Scene) -> None:
+    scene.chain.crowded = {"5-0"}
+    await scene.submit(scene.pose(0))
+    tried = [scene.chain.height]
+    for _ in range(40):
+        sent = len(scene.chain.broadcasts)
+        await scene.block()
+        tried += [scene.chain.height] * (len(scene.chain.broadcasts) > sent)
+    assert [after - before for before, after in pairwise(tried)] == [1, 2, 4, 8, 8, 8, 8]
+    scene.chain.crowded = set()
+    await scene.block(9)
+    assert scene.included == ["pow_0"]
+
+
+async def test_a_proof_that_a_node_took_and_no_block_goes_before_those_that_came_after_it(scene: Scene) -> None:
+    scene.chain.includes = False
+    await scene.submit(scene.pose(0))
+    await scene.block(21)
+    scene.chain.mempool.clear()
+    scene.chain.commit()
+    for number in range(1, 7):
+        scene.lane.submit(scene.pose(number))
+    scene.lane.block_seen(scene.chain.height)
+    sent = len(scene.chain.broadcasts)
+    await scene.settle()
+    assert scene.chain.sent_objects()[sent:] == ["5-0", "5-1", "5-2", "5-3", "5-4"]
