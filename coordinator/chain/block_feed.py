@@ -54,6 +54,7 @@ class BlockFeed:
         self,
         rpc_urls: Sequence[str],
         poll: Callable[[], Awaitable[Block]],
+        upgraded: Callable[[int], Awaitable[bool]],
         *,
         call_timeout: float,
         poll_seconds: float,
@@ -62,11 +63,13 @@ class BlockFeed:
         """Nothing is connected yet. Raises InvalidInput for a URL that cannot be one.
 
         `poll` asks for the latest block without an RPC and raises ChainError. A subscription is checked against
-        it every `silence_seconds`, silent or not.
+        it every `silence_seconds`, silent or not. `upgraded` says whether the chain is known, now that a block of this
+        height was seen, to be another version than at the one before: that moves clocks, and no event tells it.
         """
         #: Those that are not known to serve another chain.
         self._rpcs = [cometbft.parse_rpc_url(url) for url in dict.fromkeys(rpc_urls)]
         self._ask = poll
+        self._upgraded = upgraded
         self._timeout = call_timeout
         self._poll_seconds = poll_seconds
         self._silence_seconds = silence_seconds
@@ -120,9 +123,11 @@ class BlockFeed:
             async for sighting in sightings:
                 block = await self._believed(sighting)
                 if block is not None and block.height > self._newest:
-                    touched = await self._touched_since(self._newest, block)
+                    touched, upgraded = await asyncio.gather(
+                        self._touched_since(self._newest, block), self._upgraded(block.height)
+                    )
                     self._newest = block.height
-                    yield replace(block, touched=touched)
+                    yield replace(block, touched=None if upgraded else touched)
 
     async def _believed(self, sighting: _Sighting) -> Block | None:
         """The block, or the nodes' newest one if an RPC tells a long jump; None if no node answers.

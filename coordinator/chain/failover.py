@@ -34,6 +34,7 @@ from coordinator.chain.endpoint_choice import (
     state_of,
     told_progress,
 )
+from coordinator.chain.node_facts import VersionWatch
 from coordinator.chain.rest_transport import RestTransport
 from coordinator.chain.structsd import (
     CALL_TIMEOUT,
@@ -106,6 +107,7 @@ class FailoverClient:
         self._feed = BlockFeed(
             rpc_urls,
             self.latest_block,
+            self._upgraded,
             call_timeout=call_timeout,
             poll_seconds=poll_seconds,
             silence_seconds=silence_seconds,
@@ -114,6 +116,7 @@ class FailoverClient:
         #: The newest block that anybody was told of.
         self._newest: Block | None = None
         self._probing: asyncio.Task[None] | None = None
+        self._watch = VersionWatch()
         self._closed = False
 
     @classmethod
@@ -245,6 +248,14 @@ class FailoverClient:
                 for endpoint in self._endpoints:
                     endpoint.client.block_passed(block)
                 yield block
+
+    async def _upgraded(self, height: int) -> bool:
+        """Every node that is well is asked: the first may have stopped for an upgrade that others went through."""
+        allowed = [endpoint for endpoint in self._endpoints if not endpoint.health.refused]
+        well = [endpoint for endpoint in allowed if not endpoint.health.failures]
+        return await self._watch.upgraded(
+            {each.name: self._asked(each, lambda one: one.client.look(height)) for each in well or allowed}
+        )
 
     # Calls that any node can answer
 

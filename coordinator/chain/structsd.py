@@ -23,7 +23,7 @@ from coordinator.chain.block_events import CHARTER, permissions_on
 from coordinator.chain.block_feed import BlockFeed
 from coordinator.chain.client import Account, Block, SigningRight, TxAnswer, WorkReading
 from coordinator.chain.grpc_transport import GrpcTransport
-from coordinator.chain.node_facts import NodeFacts
+from coordinator.chain.node_facts import NodeFacts, Told, VersionWatch
 from coordinator.chain.permissions import check_delegation, permission_id, signer_player
 from coordinator.chain.rights import KnownRights
 from coordinator.chain.transport import (
@@ -148,6 +148,7 @@ class StructsdClient:
         self._feed = BlockFeed(
             [rpc_url] if rpc_url else [],
             self.latest_block,
+            self._upgraded,
             call_timeout=call_timeout,
             poll_seconds=poll_seconds,
             silence_seconds=silence_seconds,
@@ -161,6 +162,7 @@ class StructsdClient:
         #: Highest height that the node told when it was asked for its height alone.
         self._reached = 0
         self._facts = NodeFacts(self._transport, self._node_info)
+        self._watch = VersionWatch()
         #: (node version, action) -> the spelling of the ore clock that was found to be right.
         self._clock_names: dict[tuple[str, Action], str] = {}
         self._rights = KnownRights()
@@ -245,6 +247,16 @@ class StructsdClient:
             async for block in blocks:
                 self.block_passed(block)
                 yield block
+
+    async def look(self, height: int) -> Told:
+        """Version and rules as the node tells them now that somebody saw this height.
+
+        Raises ChainUnavailable, BadChainAnswer.
+        """
+        return await self._facts.look(height)
+
+    async def _upgraded(self, height: int) -> bool:
+        return await self._watch.upgraded({self.shown: self.look(height)})
 
     def expect(self, chain_id: str) -> None:
         """Take no other chain from now on; whatever the node said before is forgotten, so connect again."""
@@ -675,9 +687,9 @@ class StructsdClient:
         )
         return answer.attribute
 
-    async def _node_info(self) -> node_pb2.GetNodeInfoResponse:
+    async def _node_info(self, witness: HeightWitness | None = None) -> node_pb2.GetNodeInfoResponse:
         """What the node says of itself; the node behind an address may have been swapped for one of another chain."""
-        answer = await self._ask(queries.NODE_INFO, node_pb2.GetNodeInfoRequest(), "its chain and version")
+        answer = await self._ask(queries.NODE_INFO, node_pb2.GetNodeInfoRequest(), "its chain and version", witness)
         if not answer.HasField("default_node_info"):
             raise BadChainAnswer(f"the node {self.shown} does not tell its network")
         network = answer.default_node_info.network
@@ -743,6 +755,8 @@ class StructsdClient:
 
     async def _rules_for(self, reading: _Reading) -> tuple[str, ChainRules]:
         """Version and rules for this reading; something of it must have been read already."""
+        if reading.before(self._newest):
+            self._facts.forget()  # it fell back, so it may be another node by now
         return await self._facts.rules(max(reading.highest, self._newest))
 
     def _check_chain(self, told: str, who: str) -> None:

@@ -12,7 +12,7 @@ import importlib.util
 import json
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -507,10 +507,13 @@ class Chain:
         await made.connect()
         return made
 
-    async def connected_to_several(self, rpc_urls: list[str], **options: Any) -> FailoverClient:
-        """A client that reads this node, and follows the blocks of these RPCs."""
+    async def connected_to_several(
+        self, rpc_urls: list[str], *, before: Sequence[Chain] = (), **options: Any
+    ) -> FailoverClient:
+        """A client that prefers the nodes `before`, reads this one, and follows the blocks of these RPCs."""
         usual = {"call_timeout": 5.0, "poll_seconds": 0.01, "silence_seconds": 5.0, "probe_seconds": 600.0}
-        made = FailoverClient.of([f"127.0.0.1:{self.grpc_port}"], [], rpc_urls, CHAIN_ID, **{**usual, **options})
+        nodes = [f"127.0.0.1:{each.grpc_port}" for each in (*before, self)]
+        made = FailoverClient.of(nodes, [], rpc_urls, CHAIN_ID, **{**usual, **options})
         self._clients.push_async_callback(made.close)
         await made.connect()
         return made

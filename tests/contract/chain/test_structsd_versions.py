@@ -152,6 +152,52 @@ async def test_an_upgrade_is_noticed_at_its_first_block_by_a_node_that_tells_no_
         assert (await client.read_work(Action.MINE, "5-14")).work.anchor == 1300100
 
 
+async def test_at_the_block_of_an_upgrade_anything_may_have_changed_though_nothing_is_read(before_v21: Any) -> None:
+    client = await before_v21.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await anext(blocks)
+        for version, touched in (("v0.20.0", frozenset()), ("v0.21.0", None), ("v0.21.0", frozenset())):
+            before_v21.node.version = version
+            await before_v21.rpc.announce(before_v21.node.height + 1)
+            assert (await anext(blocks)).touched == touched
+
+
+async def test_an_upgrade_that_a_node_does_not_tell_at_once_is_noticed_when_it_does(before_v21: Any) -> None:
+    client = await before_v21.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await anext(blocks)
+        before_v21.node.version = "v0.21.0"
+        before_v21.node.faults["GetNodeInfo"] = (grpc.StatusCode.UNAVAILABLE, "restarting")
+        await before_v21.rpc.announce(1310001)
+        assert (await anext(blocks)).touched == frozenset()
+        before_v21.node.faults.clear()
+        await before_v21.rpc.announce(1310002)
+        assert (await anext(blocks)).touched is None
+
+
+async def test_an_upgrade_is_noticed_at_its_block_though_the_first_node_stopped_before_it(make_chain: Any) -> None:
+    stopped, goes_on = await make_chain(), await make_chain()
+    client = await goes_on.connected_to_several([goes_on.rpc_url], before=[stopped])
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await anext(blocks)
+        goes_on.node.version = "v0.21.0"
+        await goes_on.rpc.announce(1310001)
+        assert (await anext(blocks)).touched is None
+
+
+async def test_following_blocks_asks_for_the_version_once_a_block_whether_work_is_read_or_not(before_v21: Any) -> None:
+    client = await before_v21.connected(rpc=True)
+    async with contextlib.aclosing(client.blocks()) as blocks:
+        await anext(blocks)
+        for readings in (0, 4):
+            before_v21.node.calls.clear()
+            await before_v21.rpc.announce(before_v21.node.height + 1)
+            await anext(blocks)
+            for _ in range(readings):
+                await client.read_work(Action.MINE, "5-14")
+            assert before_v21.node.calls.count("GetNodeInfo") == 1
+
+
 async def test_the_version_is_asked_for_once_a_block_however_many_works_are_read(before_v21: Any) -> None:
     client = await before_v21.connected()
     for _ in range(3):

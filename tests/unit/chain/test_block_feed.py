@@ -18,7 +18,10 @@ async def test_blocks_that_are_passed_over_are_not_listed_one_by_one(heights: tu
     async def poll() -> Block:
         return Block(next(told), 1.0)
 
-    feed = BlockFeed([], poll, call_timeout=1.0, poll_seconds=0.01, silence_seconds=1.0)
+    async def upgraded(height: int) -> bool:
+        return False
+
+    feed = BlockFeed([], poll, upgraded, call_timeout=1.0, poll_seconds=0.01, silence_seconds=1.0)
     await feed.connect("devnet-1")
     async with contextlib.aclosing(feed.blocks()) as blocks:
         for height in heights[:-1]:
