@@ -302,6 +302,10 @@ def ore_work(
 
     `ore` is what is left to be worked: in the planet to mine, in the player's store to refine. `anchor` is the clock,
     of the struct or of the planet as the version has it.
+
+    On a complete planet the chain takes neither (1650 `complete`; 1.6). Nothing is left to mine there; but the stored
+    ore stays the player's, and 3.7 calls 1650 a pause, so a refinery waits: whether its planet ever becomes active
+    again is not known, and nothing is hashed meanwhile.
     """
     ore_planet(action, struct)
     difficulty_range = ranges.mine if action is Action.MINE else ranges.refine
@@ -312,6 +316,8 @@ def ore_work(
     if ore == 0:
         where = f"planet {planet.id}" if action is Action.MINE else f"player {struct.owner}"
         raise WorkGone(f"{where} has no ore to {_verb(action)}")
+    if planet.complete:
+        raise WorkPaused(f"planet {planet.id} is complete; to {_verb(action)} there stands still")
     if rules.raid_stops_ore and planet.queue_head:
         raise WorkPaused(f"planet {planet.id} is under raid by fleet {planet.queue_head}; ore work stands still")
     if anchor == 0:

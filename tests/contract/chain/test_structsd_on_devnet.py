@@ -125,6 +125,32 @@ async def test_a_signed_completion_is_admitted_included_and_found(
             await client.read_work(action, object_id)
 
 
+@pytest.mark.parametrize("version", ["v0.20", "v0.21"])
+async def test_refining_on_a_complete_planet_waits_at_the_client_as_it_fails_on_the_chain(version: str) -> None:
+    async with Devnet(scenario_name="demo", start_height=START, version=version) as devnet:
+        devnet.set_anchor(Action.REFINE, "5-105", START - 28_000)
+        client = StructsdClient(devnet.grpc_address, devnet.rpc_url, devnet.chain_id)
+        await client.connect()
+        work = (await client.read_work(Action.REFINE, "5-105")).work
+        with devnet.edit() as stage:
+            stage.set_planet("2-11", complete=True)
+        with pytest.raises(WorkPaused, match="planet 2-11 is complete") as paused:
+            await client.read_work(Action.REFINE, "5-105")
+        assert "2-11" in paused.value.depends_on
+        assert (Action.REFINE, "5-105") not in await client.outstanding_work("1-11")
+        sent = signed(client, work, solved(work, devnet.height), await client.account(KEY.address))
+        await client.broadcast(sent.tx_bytes)
+        await devnet.advance()
+        refused = await client.find_transaction(sent.tx_hash)
+        assert refused is not None
+        assert (refused.codespace, refused.code) == ("structs", 1650)
+
+        with devnet.edit() as stage:
+            stage.set_planet("2-11", complete=False)
+        assert (await client.read_work(Action.REFINE, "5-105")).work == work
+        await client.close()
+
+
 async def test_the_same_bytes_sent_twice_are_told_as_already_sent(client: ChainClient, devnet: Devnet) -> None:
     work = WORKS[Action.BUILD]
     transaction = signed(client, work, solved(work, devnet.height), await client.account(KEY.address))
@@ -206,6 +232,7 @@ CHANGES: list[tuple[str, Callable[[Stage], None], Action, str]] = [
     ("a rig goes off line", lambda s: s.set_condition("5-104", Condition.OFFLINE), Action.MINE, "5-104"),
     ("the last ore is mined", lambda s: s.set_planet("2-11", ore=0), Action.MINE, "5-104"),
     ("the planet is complete", lambda s: s.set_planet("2-11", complete=True), Action.MINE, "5-104"),
+    ("the refinery's planet is complete", lambda s: s.set_planet("2-11", complete=True), Action.REFINE, "5-105"),
     ("a refine clock moves", lambda s: s.set_anchor(Action.REFINE, "5-105", 70_000), Action.REFINE, "5-105"),
     ("the stored ore is stolen", lambda s: s.set_player("1-11", ore=0), Action.REFINE, "5-105"),
     ("the raid clock moves", lambda s: s.set_anchor(Action.RAID, "9-11", 90_000), Action.RAID, "9-11"),

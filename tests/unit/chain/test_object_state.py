@@ -23,7 +23,7 @@ from coordinator.chain.object_state import (
     struct_state,
     type_ranges,
 )
-from coordinator.chain.versions import rules_of
+from coordinator.chain.versions import ChainRules, rules_of
 from hashfleet.action import Action, Work
 from hashfleet.errors import BadChainAnswer, ChainError, WorkGone, WorkPaused
 from hashfleet.rpc.structs.structs import query_pb2, types_pb2
@@ -143,11 +143,19 @@ def test_work_without_ore_is_gone_and_says_whose_ore(action: Action, whose: str)
         ore_work(action, struct(), RANGES, planet(**QUIET), 0, 1290000, V20)
 
 
-def test_mining_a_complete_planet_is_gone_but_refining_there_is_not() -> None:
+@pytest.mark.parametrize("rules", [V20, V21, V22])
+def test_mining_a_complete_planet_is_gone_and_refining_there_waits(rules: ChainRules) -> None:
     complete = planet(status=types_pb2.complete, **QUIET)
     with pytest.raises(WorkGone, match="complete"):
-        ore_work(Action.MINE, struct(), RANGES, complete, 5, 1290000, V20)
-    assert ore_work(Action.REFINE, struct(), RANGES, complete, 5, 1290000, V20).range == 28000
+        ore_work(Action.MINE, struct(), RANGES, complete, 5, 1290000, rules)
+    with pytest.raises(WorkPaused, match="planet 2-9 is complete; to refine there stands still"):
+        ore_work(Action.REFINE, struct(), RANGES, complete, 5, 1290000, rules)
+
+
+def test_refining_without_ore_on_a_complete_planet_is_gone_and_waits_for_nothing() -> None:
+    complete = planet(status=types_pb2.complete, **QUIET)
+    with pytest.raises(WorkGone, match="player 1-7 has no ore"):
+        ore_work(Action.REFINE, struct(), RANGES, complete, 0, 1290000, V20)
 
 
 def test_a_raided_planet_pauses_ore_work_from_v0_21_on_only() -> None:

@@ -233,6 +233,15 @@ def test_a_complete_planet_is_1650(world):
 # refine
 
 
+@pytest.mark.parametrize("version", ["v0.16", "v0.20", "v0.21", "v0.22"])
+def test_refining_on_a_complete_planet_is_1650_as_mining_is(world_of, version):
+    world = world_of(version)
+    world.stage(lambda stage: stage.add_struct("5-1", REFINERY, "1-11", Condition.ONLINE, anchor=RIPE))
+    world.stage(lambda stage: stage.set_planet("2-11", complete=True))
+    assert code(world.complete(Action.REFINE, "5-1", RIPE)) == ("structs", 1650)
+    assert world.chain.state.players["1-11"].ore == 2
+
+
 def test_refining_turns_one_ore_into_alpha_for_the_primary_address_and_resets_the_clock(world, owner, stranger):
     world.stage(lambda stage: stage.add_struct("5-1", REFINERY, "1-11", Condition.ONLINE, anchor=RIPE))
     world.stage(lambda stage: stage.add_address(stranger.address, "1-11", 15_728_641, account_number=23))

@@ -51,6 +51,8 @@ async def test_where_planets_have_no_clock_the_struct_has_it(client: GuildStackC
         ("UPDATE structs.fleet SET location_list_forward = '9-1' WHERE id = '9-7'", Action.RAID, "9-7", WorkPaused),
         ("UPDATE structs.planet SET location_list_start = '9-3' WHERE id = '2-9'", Action.MINE, "5-14", WorkPaused),
         ("UPDATE structs.planet SET location_list_start = '9-3' WHERE id = '2-9'", Action.REFINE, "5-15", WorkPaused),
+        ("UPDATE structs.planet SET status = 'complete' WHERE id = '2-9'", Action.MINE, "5-14", WorkGone),
+        ("UPDATE structs.planet SET status = 'complete' WHERE id = '2-9'", Action.REFINE, "5-15", WorkPaused),
         ("UPDATE structs.struct_attribute SET val = 33 WHERE id = '1-5-1'", Action.BUILD, "5-1", WorkGone),
         ("UPDATE structs.struct SET is_destroyed = true WHERE id = '5-14'", Action.MINE, "5-14", WorkGone),
         ("UPDATE structs.struct_attribute SET val = 3 WHERE id = '1-5-14'", Action.MINE, "5-14", WorkPaused),
