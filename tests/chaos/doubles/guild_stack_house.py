@@ -97,9 +97,8 @@ class WatchedStore:
             return lambda *arguments: self._life.call(lambda: found(*arguments))
 
         async def write(*arguments: Any) -> Any:
-            before = Step.BEFORE_CLAIM if name == "add_attempt" else _row_made(arguments[0])
-            if before is not None:
-                await self._life.reached(before)  # type: ignore[arg-type]
+            if _numbers_row(arguments[0]):
+                await self._life.reached(Step.ROW_MADE)  # type: ignore[arg-type]
             await self._life.reached(None)
             answer = await self._life.call(lambda: found(*arguments))
             await self._life.reached(None)
@@ -110,10 +109,8 @@ class WatchedStore:
         return write
 
 
-def _row_made(written: object) -> Step | None:
-    if isinstance(written, Attempt) and written.state is AttemptState.BROADCAST and written.tx_hash is None:
-        return Step.ROW_MADE
-    return None
+def _numbers_row(written: object) -> bool:
+    return isinstance(written, Attempt) and written.state is AttemptState.BROADCAST and written.tx_hash is None
 
 
 class House:

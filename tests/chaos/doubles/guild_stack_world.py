@@ -34,6 +34,8 @@ RAIDED: Final = "2-8"
 OPERATOR_SECONDS: Final = 240
 #: Blocks after which the agent frees an account: it sleeps ten seconds.
 _FREED_AFTER: Final = 2
+#: Tries to get an account for a row, after which somebody restarts it.
+_PATIENCE: Final = 12
 
 Row = dict[str, Any]
 _KEYS: Final = {
@@ -100,18 +102,17 @@ class Indexer:
             if self.silent > 0:
                 self.silent -= 1
                 cursor.execute("SET LOCAL session_replication_role = replica")
-            for (table, _), row in changed:
-                cursor.execute(_upsert(table), row)
+            for table in dict.fromkeys(table for (table, _), _ in changed):
+                cursor.executemany(_upsert(table), [row for (of, _), row in changed if of == table])
             for table, key in gone:
                 cursor.execute(f"DELETE FROM {table} WHERE {_KEYS[table][0]} = %s".encode(), (key,))
-            touched = {str(key) for (table, key), _ in changed} | {str(key) for _, key in gone}
-            for number, one in enumerate(sorted(touched)):
-                object_id = "-".join(one.split("-")[-2:])
-                cursor.execute(
-                    "INSERT INTO structs.planet_activity (seq, planet_id, category, detail) "
-                    "VALUES (%s, '2-7', 'struct_status', %s)",
-                    (number, json.dumps({"object_id": object_id})),
-                )
+            touched = {str(key) for (_, key), _ in changed} | {str(key) for _, key in gone}
+            named = sorted({"-".join(one.split("-")[-2:]) for one in touched})
+            cursor.executemany(
+                "INSERT INTO structs.planet_activity (seq, planet_id, category, detail) "
+                "VALUES (%s, '2-7', 'struct_status', %s)",
+                [(number, json.dumps({"object_id": one})) for number, one in enumerate(named)],
+            )
             cursor.execute(
                 "INSERT INTO structs.current_block (chain, height, updated_at, status, lag_blocks, tip_height) "
                 "VALUES (%s, %s, clock_timestamp(), %s, %s, %s) ON CONFLICT (chain) DO UPDATE SET "
@@ -216,6 +217,7 @@ class Agent:
         #: The row that it is at.
         self.row: Row | None = None
         self._busy: dict[str, int] = {}
+        self._tries = 0
         self.sent: list[Sent] = []
         self.off = False
         #: How often each of these is still to happen, and how often it did.
@@ -246,7 +248,7 @@ class Agent:
                         return
                 told = self._ask("SELECT signer.claim_internal_transaction()")
                 if not told or told.get("id") is None:
-                    self._asleep_until = height + self._random.randint(1, 5)
+                    self._asleep_until = height + self._random.choice((1, 1, 2, 4))
                     return
                 self.row = told
                 await self._reached(Step.ROW_CLAIMED)
@@ -256,7 +258,11 @@ class Agent:
                 return
             account = self._ask("SELECT signer.claim_internal_account(%s)", row["id"])
             if not account or not account.get("address"):
-                return  # tried again after ten seconds
+                self._tries += 1  # again after ten seconds; somebody restarts it in the end
+                if self._tries > _PATIENCE:
+                    self._crash()
+                return
+            self._tries = 0
             output = self._command(row, self._keys[account["address"]])
             await self._reached(Step.ROW_SENT)
             if self._happens("crash-sent"):
@@ -272,7 +278,7 @@ class Agent:
 
     def _crash(self) -> None:
         """It forgets all; its row stays claimed, its accounts stay signing."""
-        self.row = None
+        self.row, self._tries = None, 0
         self._busy.clear()
         self._asleep_until = self._devnet.height + self._random.randint(1, 10)
 
@@ -302,6 +308,11 @@ class Agent:
         self.sent.append(Sent(row["id"], object_id, nonce, hash_, key.address, account.sequence, code == 0))
         return json.dumps({"height": "0", "txhash": hash_, "codespace": codespace, "code": code, "raw_log": log})
 
+    @property
+    def by_hash(self) -> dict[str, Sent]:
+        """What nodes admitted. What another row sent again, with the sequence of one that was lost, is that row's."""
+        return {sent.hash: sent for sent in self.sent if sent.admitted}
+
     def may_land(self, row: Row) -> bool:
         """Whether a transaction may still come of this row, by what really happened to it."""
         if row["status"] == "pending" or (self.row is not None and self.row["id"] == row["id"]):
@@ -310,12 +321,12 @@ class Agent:
 
     def _in_mempool(self, sent: Sent) -> bool:
         state = self._devnet.chain.state
-        waits = sent.admitted and sent.hash in self._devnet.chain._mempool
+        waits = sent.admitted and sent is self.by_hash[sent.hash] and sent.hash in self._devnet.chain._mempool
         return waits and sent.sequence >= state.accounts[sent.address].sequence
 
     def has_landed(self, row: Row) -> bool:
         """Whether a block holds a transaction of this row that succeeded."""
-        found = [self._devnet.chain.find(sent.hash) for sent in self.sent if sent.row == row["id"] and sent.admitted]
+        found = [self._devnet.chain.find(sent.hash) for sent in self.by_hash.values() if sent.row == row["id"]]
         return any(one is not None and one.result.code == 0 for one in found)
 
     def rows(self) -> list[Row]:
@@ -329,7 +340,7 @@ class Agent:
     def free_accounts(self) -> None:
         """An operator frees the accounts that a crash left."""
         for address in self._keys:
-            if address not in self._busy and self.row is None:
+            if address not in self._busy:
                 self._do(
                     "UPDATE signer.account SET status = 'available' WHERE address = %s AND status = 'signing'", address
                 )
@@ -390,18 +401,17 @@ class Node:
 def let_time_pass(database: psycopg.Connection[Any]) -> None:
     """A block's time."""
     database.execute(
-        f"UPDATE signer.tx SET updated_at = updated_at - interval '{BLOCK_SECONDS} s', "
-        f"created_at = created_at - interval '{BLOCK_SECONDS} s'".encode()
-    )
-    database.execute(
+        f"WITH rows AS (UPDATE signer.tx SET updated_at = updated_at - interval '{BLOCK_SECONDS} s', "
+        f"created_at = created_at - interval '{BLOCK_SECONDS} s') "
         f"UPDATE structs.current_block SET updated_at = updated_at - interval '{BLOCK_SECONDS} s'".encode()
     )
 
 
 def empty(database: psycopg.Connection[Any]) -> None:
-    """A stack without rows, whose agent numbers from 1."""
-    tables = ", ".join((*_KEYS, "structs.current_block", "structs.planet_activity", "signer.role", "signer.account"))
-    database.execute(f"TRUNCATE {tables}, signer.tx RESTART IDENTITY".encode())
+    """A stack without rows, whose agent numbers from 1; with so few of them this is quicker than to truncate."""
+    tables = (*_KEYS, "structs.current_block", "structs.planet_activity", "signer.role", "signer.account", "signer.tx")
+    deletions = "; ".join(f"DELETE FROM {table}" for table in tables)
+    database.execute(f"{deletions}; ALTER SEQUENCE signer.tx_id_seq RESTART".encode())
 
 
 def add_keys(database: psycopg.Connection[Any], player_id: str, keys: tuple[SigningKey, ...]) -> None:
