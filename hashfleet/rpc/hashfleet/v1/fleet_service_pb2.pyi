@@ -32,7 +32,7 @@ class _ChainEndpointStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ch
     """Not reached yet."""
     CHAIN_ENDPOINT_STATE_HEALTHY: _ChainEndpointState.ValueType  # 2
     CHAIN_ENDPOINT_STATE_STALE: _ChainEndpointState.ValueType  # 3
-    """Answers, but is more than a block behind the others."""
+    """Answers, but is more than a block behind the others, or catching up."""
     CHAIN_ENDPOINT_STATE_FAILING: _ChainEndpointState.ValueType  # 4
     """Did not answer lately."""
     CHAIN_ENDPOINT_STATE_REFUSED: _ChainEndpointState.ValueType  # 5
@@ -46,7 +46,7 @@ CHAIN_ENDPOINT_STATE_UNTRIED: ChainEndpointState.ValueType  # 1
 """Not reached yet."""
 CHAIN_ENDPOINT_STATE_HEALTHY: ChainEndpointState.ValueType  # 2
 CHAIN_ENDPOINT_STATE_STALE: ChainEndpointState.ValueType  # 3
-"""Answers, but is more than a block behind the others."""
+"""Answers, but is more than a block behind the others, or catching up."""
 CHAIN_ENDPOINT_STATE_FAILING: ChainEndpointState.ValueType  # 4
 """Did not answer lately."""
 CHAIN_ENDPOINT_STATE_REFUSED: ChainEndpointState.ValueType  # 5
