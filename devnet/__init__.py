@@ -21,5 +21,6 @@ May import `hashfleet` only. Knows no private key; a scenario names addresses.
     rest_server.py   structsd's REST                    rpc_methods.py  the methods of the RPC
     web_server.py    HTTP under both                    comet_json.py   CometBFT's JSON
     scenario.py      how a chain begins                 state_file.py   a chain on disk
-    doors.py         the servers of one node            node.py         composes all of it
+    doors.py         the servers of one node            upgrade.py      what an upgrade does to the state
+    node.py          composes all of it
 """

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from google.protobuf.any_pb2 import Any as ProtoAny
 
+from devnet import upgrade
 from devnet.ante import ADDRESS_CAP, Mode, Session, admit, gas_limit, gas_used
 from devnet.block import Block, IncludedTx, TxResult
 from devnet.changes import Changes
@@ -132,6 +133,8 @@ class Chain:
         self._txs: dict[str, IncludedTx] = {}
         self._listeners: list[CommitListener] = []
         self._pending_events: list[Event] = []
+        #: The version that the next block begins with; None if it stays.
+        self._upgrade_to: str | None = None
         for block in blocks:
             self._index(block)
         if not self._blocks:
@@ -252,6 +255,9 @@ class Chain:
         self.state = self.state.fork()
         if len(self._states) > STATES_KEPT:
             self._states.popitem(last=False)
+        if self._upgrade_to is not None:
+            upgrade.migrate(self.state, self._upgrade_to, height)
+            self._upgrade_to = None
         session = self._new_session(Mode.DELIVER, height)
         txs = tuple(
             IncludedTx(tx.raw, tx.hash, height, index, self._deliver(tx, session)) for index, tx in enumerate(chosen)
@@ -267,6 +273,11 @@ class Chain:
         for listener in self._listeners:
             listener(block)
         return block
+
+    def plan_upgrade(self, version: str) -> None:
+        """Let the next block be the first one of this version."""
+        upgrade.check(self.state.version, version)
+        self._upgrade_to = version
 
     def use_sequence(self, address: str, count: int = 1, *, evict: bool = True) -> None:
         """As if another client had sent that many transactions with this key, by another node.

@@ -211,6 +211,11 @@ class Devnet:
             await asyncio.sleep(0)  # lets subscribers read each block
         return self.height
 
+    async def upgrade(self, version: str) -> int:
+        """Make the block at which the chain becomes one of this version, and return its height; no node goes down."""
+        self.chain.plan_upgrade(version)
+        return await self.advance()
+
     def use_sequence(self, address: str, count: int = 1, *, evict: bool = True) -> None:
         """As if another client had used this key; see `Chain.use_sequence`."""
         self.chain.use_sequence(address, count, evict=evict)

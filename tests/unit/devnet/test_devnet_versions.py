@@ -236,3 +236,29 @@ def test_every_version_tells_itself_and_completes_a_build(world_of, version):
 def test_the_demo_begins_on_every_version(version):
     node = Devnet(scenario_name="demo", version=version)
     assert node.chain.state.planets["2-12"].block_start_raid == 99_940
+
+
+# an upgrade
+
+
+def test_at_an_upgrades_block_the_clocks_are_the_planets_and_no_event_tells_it(world_of):
+    world = world_of("v0.20")
+    world.stage(lambda stage: stage.add_struct("5-1", EXTRACTOR, "1-11", Condition.ONLINE, anchor=RIPE))
+    world.chain.produce_block()
+    world.chain.plan_upgrade("v0.21")
+    assert world.chain.view().state.rules.release == "v0.20.0"
+    block = world.chain.produce_block()
+    state = world.chain.view().state
+    assert state.rules.release == "v0.21.0"
+    assert (state.planets["2-11"].block_start_ore_mine, state.planets["2-11"].active_rigs) == (block.height, 1)
+    assert state.charter.anchor == block.height
+    assert {event.type for event in block.events} == {"structs.structs.EventTime"}  # as in every block
+    assert world.complete(Action.MINE, "5-1", RIPE).code == 1800
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("v0.17", "v0.18"), ("v0.21", "v0.20"), ("v0.20", "v0.20"), ("v0.20", "v9")]
+)
+def test_an_upgrade_that_is_not_played_is_refused(world_of, before, after):
+    with pytest.raises(InvalidInput, match=f"cannot go from {before} to '{after}'"):
+        world_of(before).chain.plan_upgrade(after)

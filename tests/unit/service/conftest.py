@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from coordinator.api.grpc_server import build_server
-from coordinator.chain.client import Account, Block, SigningRight, TxAnswer, WorkReading
+from coordinator.chain.client import Account, Block, ChainClient, SigningRight, TxAnswer, WorkReading
 from coordinator.core.job import Job, JobState
 from coordinator.service import Service
 from coordinator.store.protocol import KeyedRequest, StoreError
@@ -185,21 +185,29 @@ class Coordinator:
             worker.stream.cancel()
 
 
-@pytest.fixture
-async def coordinator(tmp_path: Path) -> AsyncIterator[Coordinator]:
+@contextlib.asynccontextmanager
+async def serving(chain: ChainClient, key: SigningKey, path: Path) -> AsyncIterator[Coordinator]:
+    """A coordinator on this chain, with its jobs in this folder."""
     async with contextlib.AsyncExitStack() as stack:
-        store = await open_store(tmp_path / "jobs.db")
+        store = await open_store(path / "jobs.db")
         stack.push_async_callback(store.close)
-        disk, chain = FailingDisk(store), OneNodeChain()
-        service = Service(chain, disk, KEY)  # type: ignore[arg-type]
+        disk = FailingDisk(store)
+        service = Service(chain, disk, key)  # type: ignore[arg-type]
         running = asyncio.create_task(service.run())
         server = await build_server(service)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
         try:
-            yield Coordinator(service, chain, disk, channel, f"127.0.0.1:{port}")
+            yield Coordinator(service, chain, disk, channel, f"127.0.0.1:{port}")  # type: ignore[arg-type]
         finally:
             await server.stop(0)
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+            await chain.close()
+
+
+@pytest.fixture
+async def coordinator(tmp_path: Path) -> AsyncIterator[Coordinator]:
+    async with serving(OneNodeChain(), KEY, tmp_path) as made:  # type: ignore[arg-type]
+        yield made
