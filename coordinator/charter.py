@@ -50,23 +50,24 @@ async def _check_agreed(chain: ChainClient, founding: Founding, work: Work) -> N
     if consent is None:
         raise WorkPaused(
             f"player {terms.solver_id} solves the charter of player {founder}, who has to consent: "
-            f"{_what_to_do(founding, work)}"
+            f"{_what_to_do(chain, founding, work)}"
         )
     try:
-        check_consent(consent, terms.chain_id, founder, founding, work.anchor)
+        check_consent(consent, chain.chain_id, founder, founding, work.anchor)
         owner = (await chain.check_signer(consent.address, Action.CHARTER, founder)).player_id
     except (InvalidInput, KeyProblem) as error:
-        raise WorkPaused(f"{error}; player {founder} has to consent anew: {_what_to_do(founding, work)}") from error
+        raise WorkPaused(
+            f"{error}; player {founder} has to consent anew: {_what_to_do(chain, founding, work)}"
+        ) from error
     if owner != founder:
         raise WorkPaused(
             f"the consent's address {consent.address} belongs to player {owner}, not to the founder; player {founder} "
-            f"has to consent: {_what_to_do(founding, work)}"
+            f"has to consent: {_what_to_do(chain, founding, work)}"
         )
 
 
-def _what_to_do(founding: Founding, work: Work) -> str:
-    assert work.charter is not None
-    words = ["hashfleet", "charter", "consent", "--chain-id", work.charter.chain_id, "--founder", work.object_id]
+def _what_to_do(chain: ChainClient, founding: Founding, work: Work) -> str:
+    words = ["hashfleet", "charter", "consent", "--chain-id", chain.chain_id, "--founder", work.object_id]
     words += ["--reactor", founding.reactor_id, "--endpoint", founding.endpoint]
     words += ["--substation", founding.entry_substation_id] if founding.entry_substation_id else []
     words += ["--anchor", str(work.anchor)]

@@ -70,6 +70,8 @@ class Settings:
     guild_stack: str | None = field(default=None, repr=False)
     #: Its signing agent signs and sends, in place of keys of our own.
     guild_stack_signs: bool = False
+    #: Whether a charter's preimage begins with the chain's id, as released.
+    charters_name_chain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,13 @@ def _chain(settings: Settings) -> ChainClient:
     """The nodes, or the database of a guild stack, with the nodes behind it for what it does not hold."""
     has_node = bool(settings.chain_grpc or settings.chain_rest)
     if settings.guild_stack is None or has_node:
-        nodes = FailoverClient.of(settings.chain_grpc, settings.chain_rest, settings.chain_rpc, settings.chain_id)
+        nodes = FailoverClient.of(
+            settings.chain_grpc,
+            settings.chain_rest,
+            settings.chain_rpc,
+            settings.chain_id,
+            charters_name_chain=settings.charters_name_chain,
+        )
     if settings.guild_stack is None:
         return nodes
     # Imported here: its driver takes a while to load, and most coordinators have no guild stack.

@@ -82,7 +82,8 @@ def _check_charter(
     anchor = changes.state.charter.anchor
     if founder != solver:
         _check_consent(changes, message, consent(chain_id, founder, message, anchor), founder)
-    preimage = prefix(Action.CHARTER, founder, anchor, charter=CharterTerms(chain_id, solver)) + message.nonce.encode()
+    terms = CharterTerms(chain_id if changes.state.charter.names_chain else None, solver)
+    preimage = prefix(Action.CHARTER, founder, anchor, charter=terms) + message.nonce.encode()
     digest = hashlib.sha256(preimage).hexdigest()
     zeros = asked_zeros(changes.state, changes.height)
     if digest != message.proof or not digest.startswith("0" * zeros):

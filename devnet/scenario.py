@@ -99,6 +99,8 @@ class CharterEntry(_Clock):
     """The puzzle that founders of guilds share, from v0.21 on; a range of 0 is the chain's default."""
 
     range: Annotated[int, Field(ge=0, le=MAX_RANGE)] = CHARTER_RANGE
+    #: Whether its preimage begins with the chain's id.
+    names_chain: bool = True
 
 
 class Scenario(_Entry):
@@ -172,7 +174,9 @@ def genesis(scenario: Scenario, start_height: int | None = None, version: str = 
                 reactor.id, reactor.owner, since=reactor.since, bonded=reactor.bonded, jailed=reactor.jailed
             )
     with _entry("the charter"):
-        changes.state.charter = Charter(_anchor(scenario.charter, height) or 1, scenario.charter.range)
+        changes.state.charter = Charter(
+            _anchor(scenario.charter, height) or 1, scenario.charter.range, names_chain=scenario.charter.names_chain
+        )
     return changes.state, height
 
 

@@ -248,13 +248,16 @@ class Stage:
             raise InvalidInput(f"there is no guild {guild_id}; found it first")
         self._changes.put_player(replace(self._player(player_id), guild_id=guild_id))
 
-    def set_charter(self, *, anchor: int | None = None, difficulty_range: int | None = None) -> None:
+    def set_charter(
+        self, *, anchor: int | None = None, difficulty_range: int | None = None, names_chain: bool | None = None
+    ) -> None:
         """Change what is given of the charter's puzzle (v0.21)."""
         charter = self._state.charter
         self._state.charter = replace(
             charter,
             anchor=charter.anchor if anchor is None else _anchor(anchor),
             stored_range=charter.stored_range if difficulty_range is None else difficulty_range,
+            names_chain=charter.names_chain if names_chain is None else names_chain,
         )
 
     def set_balance(self, address: str, ualpha: int) -> None:

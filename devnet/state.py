@@ -208,6 +208,8 @@ class Charter:
     #: As stored: 0 means CHARTER_RANGE.
     stored_range: int = CHARTER_RANGE
     reactor_age: int = REACTOR_AGE
+    #: Whether the preimage begins with the chain's id, as released; a development state of the module had none.
+    names_chain: bool = True
 
     @property
     def range(self) -> int:

@@ -5,6 +5,7 @@ The chain hashes these bytes (UTF-8, no separators, plain decimals, ids exactly 
     build, mine, refine   {structId}BUILD{anchor}NONCE{nonce}         (or MINE, REFINE)
     raid                  {fleetId}@{planetId}RAID{anchor}NONCE{nonce}
     charter (v0.21 on)    CHAIN{chainId}|{solverId}@{founderId}GUILDCHARTER{anchor}NONCE{nonce}
+                          {solverId}@{founderId}GUILDCHARTER{anchor}NONCE{nonce}    (unreleased; docs/chain.md)
 
 Everything up to and including ``NONCE`` is the *prefix*; `prefix` is the only place that writes it.
 """
@@ -107,12 +108,14 @@ def check_chain_id(text: str) -> str:
 class CharterTerms:
     """What the puzzle of a charter names beside founder and anchor. Checked when made."""
 
-    chain_id: str
+    #: None where the chain hashes the form that names no chain.
+    chain_id: str | None
     #: The player that the signing key belongs to: a proof is of use to nobody else.
     solver_id: str
 
     def __post_init__(self) -> None:
-        check_chain_id(self.chain_id)
+        if self.chain_id is not None:
+            check_chain_id(self.chain_id)
         check_object_id(self.solver_id, PLAYER_TYPE, "the solver")
 
 
@@ -153,7 +156,8 @@ def prefix(
     action: Action, object_id: str, anchor: int, target_id: str | None = None, charter: CharterTerms | None = None
 ) -> bytes:
     """The bytes before the nonce, for any anchor: a chain also hashes clocks that nobody should work on (height 0)."""
-    before = f"CHAIN{charter.chain_id}|{charter.solver_id}@" if charter is not None else ""
+    chain = f"CHAIN{charter.chain_id}|" if charter is not None and charter.chain_id is not None else ""
+    before = f"{chain}{charter.solver_id}@" if charter is not None else ""
     where = f"@{target_id}" if action is Action.RAID else ""
     return f"{before}{object_id}{where}{action.value}{anchor}NONCE".encode("ascii")
 

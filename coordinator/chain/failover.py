@@ -45,7 +45,7 @@ from coordinator.chain.structsd import (
     StructsdClient,
     check_seconds,
 )
-from coordinator.chain.transport import Lagging, NotServed, OtherChain
+from coordinator.chain.transport import Lagging, NotServed, OtherChain, Transport
 from hashfleet.action import Action
 from hashfleet.errors import BadChainAnswer, ChainError, ChainUnavailable, InvalidInput
 
@@ -131,6 +131,7 @@ class FailoverClient:
         poll_seconds: float = POLL_SECONDS,
         silence_seconds: float = SILENCE_SECONDS,
         probe_seconds: float = PROBE_SECONDS,
+        charters_name_chain: bool = True,
     ) -> FailoverClient:
         """A client over these nodes, those reached over gRPC first. Raises InvalidInput.
 
@@ -140,11 +141,17 @@ class FailoverClient:
         addresses, urls = dict.fromkeys(grpc_addresses), dict.fromkeys(rest_urls)
         limit = call_timeout if len(addresses) + len(urls) == 1 else call_timeout / 2
         nodes: list[tuple[str, StructsdClient]] = []
+
+        def node(way: str | Transport) -> StructsdClient:
+            return StructsdClient(
+                way, None, expected_chain_id, call_timeout=limit, charters_name_chain=charters_name_chain
+            )
+
         for address in addresses:
-            grpc_node = StructsdClient(address, None, expected_chain_id, call_timeout=limit)
+            grpc_node = node(address)
             nodes.append((f"gRPC {grpc_node.shown}", grpc_node))
         for url in urls:
-            rest_node = StructsdClient(RestTransport(url, timeout=limit), None, expected_chain_id, call_timeout=limit)
+            rest_node = node(RestTransport(url, timeout=limit))
             nodes.append((f"REST {rest_node.shown}", rest_node))
         return cls(
             nodes,

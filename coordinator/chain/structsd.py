@@ -128,13 +128,14 @@ class StructsdClient:
         call_timeout: float = CALL_TIMEOUT,
         poll_seconds: float = POLL_SECONDS,
         silence_seconds: float = SILENCE_SECONDS,
+        charters_name_chain: bool = True,
     ) -> None:
         """Nothing is connected yet. Raises InvalidInput for an address that cannot be one.
 
         `node` is a transport, or a gRPC address: ``host:9090``, or ``https://host:443`` for TLS (or set `tls`);
         `root_certificates` are PEM bytes if the system's are not the right ones. `rpc_url` is CometBFT's RPC
         (``http://host:26657``); without it new blocks are polled. `expected_chain_id` of None takes the chain that is
-        there.
+        there. `charters_name_chain` is which form of a charter's preimage the chain hashes; no query tells it.
         """
         check_seconds(call_timeout=call_timeout, poll=poll_seconds, silence=silence_seconds)
         self._transport: Transport = (
@@ -143,6 +144,7 @@ class StructsdClient:
             else node
         )
         self._expected_chain_id = expected_chain_id
+        self._charters_name_chain = charters_name_chain
         #: Limit in seconds of a reading, however many queries it takes.
         self._reading_limit = QUERIES_LONG * call_timeout
         self._feed = BlockFeed(
@@ -330,7 +332,7 @@ class StructsdClient:
             await self._check_reactor(reactor_id, reading)
         answer = await self._ask(queries.GUILD_CHARTER, query_pb2.QueryGuildCharter(), "the guild charter", reading)
         try:
-            terms = CharterTerms(self.chain_id, solver_id)
+            terms = CharterTerms(self.chain_id if self._charters_name_chain else None, solver_id)
         except InvalidInput as error:
             raise BadChainAnswer(f"no charter can name this chain: {error}") from error
         return WorkReading(

@@ -248,7 +248,7 @@ def _charter_row(charter: CharterTerms | None) -> dict[str, object]:
 
 
 def _charter_of(chain_id: str | None, solver_id: str | None) -> CharterTerms | None:
-    return None if chain_id is None or solver_id is None else CharterTerms(chain_id, solver_id)
+    return None if solver_id is None else CharterTerms(chain_id, solver_id)
 
 
 def _work_of(row: RowMapping) -> Work | None:

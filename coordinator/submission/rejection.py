@@ -1,8 +1,8 @@
 """Why the chain rejected a proof (structs 1800): its preimage, which the log names, beside ours. Pure.
 
 This is the one place where a log is read, and it is read as data: what the chain hashed, in a form that is checked
-strictly. What is done about a rejection is decided from its code (`verdict`); the cause may only have the proof tried less
-often (`decision`), so that a log which is misread never costs a second transaction.
+strictly. What is done about a rejection is decided from its code (`verdict`); the cause may only have the proof tried
+less often (`decision`), so that a log which is misread never costs a second transaction.
 """
 
 from __future__ import annotations
@@ -65,7 +65,21 @@ def explain(cause: RejectionCause, work: Work, proof: Proof, log: str) -> str:
     ours, theirs = work.prefix.decode("ascii") + proof.nonce, named_preimage(log)
     if cause is RejectionCause.ANCHOR_MOVED:
         return f"the anchor had moved: the chain hashed {theirs}, the proof is for {ours}"
-    return f"the chain hashes another form of preimage: {theirs}, where the proof is for {ours}"
+    told = f"the chain hashes another form of preimage: {theirs}, where the proof is for {ours}"
+    form = _charter_form(work, theirs or "")
+    return f"{told}; start the coordinator with --charter-form {form}, and submit the job again" if form else told
+
+
+def _charter_form(work: Work, theirs: str) -> str:
+    """Which of a charter's two forms the chain hashes, if that is the difference; else empty."""
+    if work.charter is None:
+        return ""
+    named, chain, rest = theirs.rpartition("|")
+    if not rest.startswith(f"{work.charter.solver_id}@{work.object_id}{work.action.value}"):
+        return ""
+    if work.charter.chain_id is None:
+        return "prefixed" if chain and named.startswith("CHAIN") else ""
+    return "" if chain else "unprefixed"
 
 
 def _is_of(work: Work, theirs: str) -> bool:

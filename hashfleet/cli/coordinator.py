@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DEFAULT_GRPC = "127.0.0.1:7337"
 DEFAULT_HTTP = "127.0.0.1:7338"
+#: Preimages of a charter, with the chain's id in front and without; the first is the released one.
+CHARTER_FORMS = ("prefixed", "unprefixed")
 
 keep_days_option = click.option(
     "--keep-days",
@@ -118,6 +120,14 @@ def chain_options(command: F) -> F:
     show_default=True,
     help="Gas that founding a guild may use; all of it is paid for.",
 )
+@click.option(
+    "--charter-form",
+    type=click.Choice(CHARTER_FORMS),
+    default=CHARTER_FORMS[0],
+    show_default=True,
+    help="Whether the chain hashes a charter's preimage with its CHAIN prefix. A job whose proof is rejected for its "
+    "form says which other one to take.",
+)
 @keep_days_option
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Host name under which /mcp may be reached.")
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON line.")
@@ -137,6 +147,7 @@ def command(
     batch: int,
     gas_price: str,
     gas_limit: int,
+    charter_form: str,
     keep_days: int,
     allow_host: tuple[str, ...],
     as_json: bool,
@@ -182,6 +193,7 @@ def command(
         lanes,
         guild_stack,
         stack_signs,
+        charters_name_chain=charter_form == CHARTER_FORMS[0],
     )
 
     nobody = "the guild stack's agent" if stack_signs else "none, watching only"

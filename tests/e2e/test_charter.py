@@ -32,7 +32,13 @@ TERMS = {"reactor_id": "3-1", "endpoint": "guild.example"}
 
 
 @pytest.fixture
-def world() -> dict[str, Any]:
+def names_chain() -> bool:
+    """Whether the chain hashes the released form of a charter."""
+    return True
+
+
+@pytest.fixture
+def world(names_chain: bool) -> dict[str, Any]:
     return {
         "start_height": START_HEIGHT,
         "players": [
@@ -41,7 +47,7 @@ def world() -> dict[str, Any]:
             {"id": "1-13", "address": RIVAL.address},
         ],
         "reactors": [{"id": "3-1", "owner": "1-13"}],
-        "charter": {"age": AGE, "range": RANGE},
+        "charter": {"age": AGE, "range": RANGE, "names_chain": names_chain},
     }
 
 
@@ -170,6 +176,30 @@ async def test_a_charter_on_a_chain_without_them_fails_with_the_reason(house: Ho
         status = await agent.until(job_id, lambda _: False, seconds=20)
     assert status["status"] == "failed"
     assert "founds no guild by proof of work; that takes v0.21 or newer" in status["error"]
+
+
+@pytest.mark.parametrize("names_chain", [False])
+async def test_on_a_chain_that_hashes_the_other_form_a_charter_names_the_option_and_is_founded_with_it(
+    house: House,
+) -> None:
+    worker = await house.worker()
+    async with house.agent("http") as agent:
+        job_id = await agent.start("guild_create", "1-11", **TERMS)
+        failed = await agent.until(job_id, lambda _: False)
+    assert failed["status"] == "failed", failed
+    assert "start the coordinator with --charter-form unprefixed, and submit the job again" in failed["error"]
+    rejected = [tx["code"] for tx in await house.transactions()]
+    assert set(rejected) == {1800}
+
+    await worker.kill()
+    await house.coordinator.kill()
+    house.coordinator.arguments += ["--charter-form", "unprefixed"]
+    await house.restart_coordinator()
+    await house.worker()
+    async with house.agent("http") as agent:
+        await agent.completed(await agent.start("guild_create", "1-11", **TERMS))
+    assert await guild_of(house, "1-11") == "0-1"
+    assert [tx["code"] for tx in await house.transactions()] == [*rejected, 0]
 
 
 async def test_a_charter_on_a_reactor_that_is_not_there_fails_before_it_is_hashed_or_paid_for(house: House) -> None:

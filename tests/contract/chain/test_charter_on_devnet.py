@@ -13,6 +13,7 @@ import pytest
 from coordinator.chain import queries
 from coordinator.chain.block_events import CHARTER
 from coordinator.chain.client import SigningRight, TxAnswer
+from coordinator.chain.failover import FailoverClient
 from coordinator.chain.rest_transport import RestTransport
 from coordinator.chain.structsd import StructsdClient
 from coordinator.chain.transport import NotServed
@@ -69,7 +70,7 @@ def solved(work: Work, height: int) -> Proof:
 
 
 async def founded(
-    client: StructsdClient,
+    client: StructsdClient | FailoverClient,
     devnet: Devnet,
     work: Work,
     key: SigningKey,
@@ -106,6 +107,22 @@ async def test_a_charter_is_one_puzzle_that_names_chain_solver_and_founder(
     assert reading.work == Work(Action.CHARTER, "1-77", START - RANGE, RANGE, charter=terms)
     assert (reading.clock, reading.depends_on) == ("CHARTER", frozenset({CHARTER}))
     assert (await client.read_charter("1-11", "1-11")).clock == reading.clock
+
+
+@pytest.mark.parametrize("names_chain", [True, False], ids=["prefixed", "unprefixed"])
+async def test_a_guild_is_founded_in_whichever_form_the_chain_hashes_and_in_no_other(
+    devnet: Devnet, names_chain: bool
+) -> None:
+    with devnet.edit() as stage:
+        stage.set_charter(names_chain=names_chain)
+    for told, code in ((not names_chain, 1800), (names_chain, 0)):
+        client = FailoverClient.of(
+            [devnet.grpc_address], [], [devnet.rpc_url], devnet.chain_id, charters_name_chain=told
+        )
+        await client.connect()
+        work = (await client.read_charter("1-11", "1-11")).work
+        assert (await founded(client, devnet, work, KEY)).code == code
+        await client.close()
 
 
 async def test_a_founder_who_is_nobody_and_a_charter_without_solver_are_refused(client: StructsdClient) -> None:

@@ -60,7 +60,7 @@ foundings = st.builds(
 def works(draw: st.DrawFn) -> Work:
     action = draw(st.sampled_from(Action))
     target = f"2-{draw(numbers)}" if action is Action.RAID else None
-    charter = CharterTerms(draw(chain_ids), f"1-{draw(numbers)}") if action is Action.CHARTER else None
+    charter = CharterTerms(draw(st.none() | chain_ids), f"1-{draw(numbers)}") if action is Action.CHARTER else None
     object_id = f"{action.object_type}-{draw(numbers)}"
     return Work(action, object_id, draw(heights), draw(ranges), target_id=target, charter=charter)
 
@@ -318,12 +318,13 @@ async def test_an_attempt_gets_a_ledger_id_and_comes_back_as_it_was(
     assert await store.live_attempts() == [stored]
 
 
+@pytest.mark.parametrize("chain_id", ["structstestnet-111", None], ids=["prefixed", "unprefixed"])
 async def test_an_attempt_at_a_charter_keeps_its_chain_and_solver(
-    store: Store, make_job: MakeJob, make_attempt: MakeAttempt
+    store: Store, make_job: MakeJob, make_attempt: MakeAttempt, chain_id: str | None
 ) -> None:
     job = make_job(1)
     await store.save_jobs([job])
-    work = Work(Action.CHARTER, "1-7", 2283000, 2_500_000, charter=CharterTerms("structstestnet-111", "1-42"))
+    work = Work(Action.CHARTER, "1-7", 2283000, 2_500_000, charter=CharterTerms(chain_id, "1-42"))
     added = await store.add_attempt(replace(make_attempt(job), work=work))
     assert await store.attempts_of(job.job_id) == [added]
     assert added.work == work

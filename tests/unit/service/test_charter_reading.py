@@ -24,7 +24,10 @@ ANCHOR = 2283000
 class Chain:
     """Knows whose each address is, and one charter."""
 
-    def __init__(self) -> None:
+    chain_id = "devnet-1"
+
+    def __init__(self, *, names_chain: bool = True) -> None:
+        self.names_chain = names_chain
         self.players = {SOLVER.address: "1-42", FOUNDER.address: "1-7", STRANGER.address: "1-9"}
         self.anchor = ANCHOR
         self.asked: list[str] = []
@@ -38,7 +41,7 @@ class Chain:
 
     async def read_charter(self, founder_id: str, solver_id: str, reactor_id: str = "") -> WorkReading:
         self.reactors.append(reactor_id)
-        terms = CharterTerms("devnet-1", solver_id)
+        terms = CharterTerms(self.chain_id if self.names_chain else None, solver_id)
         work = Work(Action.CHARTER, founder_id, self.anchor, 2_500_000, charter=terms)
         return WorkReading(work, frozenset({"charter"}), "CHARTER")
 
@@ -62,6 +65,13 @@ def solver_of(reading: WorkReading) -> str:
 
 async def test_the_solver_is_the_player_of_the_signing_key_whoever_asked() -> None:
     assert solver_of(await read(Chain(), request(agreed()))) == "1-42"
+
+
+async def test_a_consent_names_the_chain_also_where_the_puzzle_does_not() -> None:
+    chain = Chain(names_chain=False)
+    assert solver_of(await read(chain, request(agreed()))) == "1-42"
+    with pytest.raises(WorkPaused, match="--chain-id devnet-1 --founder 1-7"):
+        await read(chain, request())
 
 
 async def test_the_founders_own_key_needs_no_consent() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from hashfleet.proof import Proof
 BUILD = Work(Action.BUILD, "5-14", 100, 700)
 RAID = Work(Action.RAID, "9-7", 100, 700, target_id="2-3")
 CHARTER = Work(Action.CHARTER, "1-7", 100, 700, charter=CharterTerms("structstestnet-111", "1-9"))
+UNPREFIXED = replace(CHARTER, charter=CharterTerms(None, "1-9"))
 PROOF = Proof("0042", "0" * 5 + "f" * 59)
 
 
@@ -43,10 +46,32 @@ def log_of(preimage: str) -> str:
         (CHARTER, "CHAINstructstestnet-111|1-9@1-7GUILDCHARTER100NONCE0042", RejectionCause.DIFFICULTY),
         (CHARTER, "CHAINstructstestnet-111|1-9@1-7GUILDCHARTER900NONCE0042", RejectionCause.ANCHOR_MOVED),
         (CHARTER, "1-9@1-7GUILDCHARTER100NONCE0042", RejectionCause.OTHER_FORM),
+        (UNPREFIXED, "1-9@1-7GUILDCHARTER100NONCE0042", RejectionCause.DIFFICULTY),
+        (UNPREFIXED, "1-9@1-7GUILDCHARTER900NONCE0042", RejectionCause.ANCHOR_MOVED),
+        (UNPREFIXED, "CHAINstructstestnet-111|1-9@1-7GUILDCHARTER100NONCE0042", RejectionCause.OTHER_FORM),
     ],
 )
 def test_each_cause_is_told_from_the_preimage(work: Work, preimage: str, expected: RejectionCause) -> None:
     assert cause_of(work, PROOF, log_of(preimage)) is expected
+
+
+@pytest.mark.parametrize(
+    ("work", "preimage", "form"),
+    [
+        (CHARTER, "1-9@1-7GUILDCHARTER900NONCE0042", "unprefixed"),
+        (UNPREFIXED, "CHAINstructstestnet-111|1-9@1-7GUILDCHARTER100NONCE0042", "prefixed"),
+        (CHARTER, "CHAIN7|1-9@1-7GUILDCHARTER100NONCE0042", None),
+        (CHARTER, "1-8@1-7GUILDCHARTER100NONCE0042", None),
+        (UNPREFIXED, "1-9@1-7@GUILDCHARTER100NONCE0042", None),
+        (BUILD, "5-14MINE100NONCE0042", None),
+    ],
+)
+def test_of_a_charter_in_its_other_form_it_is_said_which_option_takes_that(
+    work: Work, preimage: str, form: str | None
+) -> None:
+    told = explain(RejectionCause.OTHER_FORM, work, PROOF, log_of(preimage))
+    assert ("--charter-form" in told) is (form is not None)
+    assert form is None or f"--charter-form {form}, and submit the job again" in told
 
 
 @pytest.mark.parametrize(
