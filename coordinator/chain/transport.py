@@ -7,6 +7,8 @@ codes, so what a code says about the chain stands here once::
     NOT_FOUND                                          the object does not exist: `find` gives None
     UNKNOWN, "codespace structs code 1050" or          the same, from handlers that give their error no gRPC code
         "object not found"
+    UNKNOWN or INTERNAL, "tx (HASH) not found" or      the same of a transaction, in CometBFT's words or the SDK's: else
+        "tx not found: HASH", of the one asked for     what cannot be found could never be given up
     UNIMPLEMENTED                                      another version, or no structsd at all: NotServed
     ALREADY_EXISTS                                     the transaction is in the mempool: AlreadyKnown
     INVALID_ARGUMENT, ... (see below)                  the node understood and refuses: BadChainAnswer
@@ -43,6 +45,9 @@ _REFUSALS: Final = (
     grpc.StatusCode.UNAUTHENTICATED,
 )
 _OBJECT_NOT_FOUND: Final = re.compile(r"codespace structs code 1050\b|object not found", re.IGNORECASE)
+_TX_NOT_FOUND: Final = re.compile(
+    r"\btx \((?:0x)?([0-9A-F]{64})\) not found|\btx not found: ([0-9A-F]{64})\b", re.IGNORECASE
+)
 #: Ten digits hold every height up to MAX_HEIGHT.
 _HEIGHT: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
 
@@ -132,6 +137,9 @@ def failure(code: grpc.StatusCode, detail: str, where: str, what: str, timeout: 
     if code is grpc.StatusCode.NOT_FOUND:
         return None
     if code is grpc.StatusCode.UNKNOWN and _OBJECT_NOT_FOUND.search(detail):
+        return None
+    lost = _TX_NOT_FOUND.search(detail) if code in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL) else None
+    if lost and what == f"transaction {(lost[1] or lost[2]).upper()}":
         return None
     said = f"{code.name}{f': {detail}' if detail else ''}"
     if code is grpc.StatusCode.UNIMPLEMENTED:

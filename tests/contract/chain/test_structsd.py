@@ -731,6 +731,31 @@ async def test_an_included_transaction_is_found_with_its_height_and_code(chain: 
     assert await client.find_transaction(TX_HASH) == TxAnswer(TX_HASH, 1800, "structs", "work failure", 1310001)
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL])
+@pytest.mark.parametrize("told", ["RPC error -32603 - Internal error: tx ({}) not found", "tx not found: {}"])
+async def test_a_transaction_that_a_node_does_not_find_is_in_no_block_however_it_says_so(
+    chain: Any, code: grpc.StatusCode, told: str
+) -> None:
+    client = await chain.connected()
+    for spelled in (TX_HASH, TX_HASH.lower()):
+        chain.node.faults["GetTx"] = (code, told.format(spelled))
+        assert await client.find_transaction(TX_HASH) is None
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["tx not found: " + "AB" * 32, f"transaction indexing is disabled: {TX_HASH}", f"{TX_HASH} not found in time", ""],
+)
+async def test_an_error_that_does_not_say_that_this_transaction_is_nowhere_says_nothing_of_it(
+    chain: Any, told: str
+) -> None:
+    client = await chain.connected()
+    for code in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL):
+        chain.node.faults["GetTx"] = (code, told)
+        with pytest.raises(ChainUnavailable):
+            await client.find_transaction(TX_HASH)
+
+
 @pytest.mark.parametrize(
     ("response", "expected"),
     [
