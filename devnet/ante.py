@@ -16,7 +16,16 @@ from dataclasses import dataclass, field, replace
 from devnet.messages import Completion, GuildCreation
 from devnet.rules import Rules
 from devnet.state import NO_PLAYER, Account, State
-from devnet.transactions import NATIVE_DENOM, Signer, Transaction, TxError, address_of, signature_is_valid
+from devnet.transactions import (
+    ANTE,
+    NATIVE_DENOM,
+    Signer,
+    Transaction,
+    TxError,
+    address_of,
+    ante_error,
+    signature_is_valid,
+)
 
 #: Limits of a free transaction.
 MAX_FREE_TX_BYTES = 32_768
@@ -26,7 +35,6 @@ MAX_MEMO_CHARACTERS = 256
 #: Free transactions that one address gets into a node's mempool per height (`structs-ante.checktx-addr-cap`).
 ADDRESS_CAP = 5
 
-ANTE = "structs-ante"
 #: Gas that the gas router gives a free transaction.
 FREE_GAS = 20_000_000
 #: Gas of a transaction in the SDK's terms: by byte, and what a message costs. The second is a guess.
@@ -71,7 +79,7 @@ def admit(tx: Transaction, state: State, session: Session) -> None:
         _admit(tx, state, session)
     except TxError as error:
         if error.codespace == ANTE and not state.rules.numbered_ante:
-            raise TxError("undefined", 1, f"structs ante: {error.log}") from error
+            raise ante_error(state.rules, error.code, error.log) from error
         raise
 
 

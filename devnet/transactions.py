@@ -1,6 +1,7 @@
 """Transaction bytes to checked values: decoding, signers, signatures. No state is read here.
 
-What cannot be decoded is code 2 of codespace `sdk`, as is a field that this version of the chain does not know.
+What cannot be decoded is code 2 of codespace `sdk`, as is a field that this version of the chain does not know. What
+structsd's own ante handler refuses for its form alone (2002 to 2004) is refused here too: there is no message for it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ NATIVE_DENOM = "ualpha"
 _M = TypeVar("_M", bound=Message)
 
 PUBLIC_KEY_URL = "/cosmos.crypto.secp256k1.PubKey"
+#: Codespace of structsd's own ante handler.
+ANTE = "structs-ante"
+_MODULE_URL = "/structs.structs.Msg"
+_AUTHZ_URL = "/cosmos.authz.v1beta1.MsgExec"
 
 
 class TxError(Exception):
@@ -111,6 +116,8 @@ def decode(raw: bytes, rules: Rules = VERSIONS[DEFAULT_VERSION]) -> Transaction:
     messages = tuple(_message(packed, rules) for packed in body.messages)
     creators = tuple(dict.fromkeys(message.creator for message in messages))
     for creator in creators:
+        if not creator:
+            raise ante_error(rules, 2003, "a message has no creator")
         try:
             address_bytes(creator)
         except InvalidInput as error:
@@ -136,6 +143,11 @@ def decode(raw: bytes, rules: Rules = VERSIONS[DEFAULT_VERSION]) -> Transaction:
         body_bytes=tx.body_bytes,
         auth_info_bytes=tx.auth_info_bytes,
     )
+
+
+def ante_error(rules: Rules, code: int, log: str) -> TxError:
+    """What structsd's ante handler reports, which has no number before v0.17."""
+    return TxError(ANTE, code, log) if rules.numbered_ante else TxError("undefined", 1, f"structs ante: {log}")
 
 
 def signature_is_valid(public_key: bytes, signature: bytes, sign_bytes: bytes) -> bool:
@@ -180,6 +192,10 @@ def _message(packed: ProtoAny, rules: Rules) -> TxMessage:
             raise TxError("sdk", 2, f"{told}: tx parse error")
         return guild_creation(parsed)
     known = COMPLETIONS.get(packed.type_url)
+    if known is None and packed.type_url.startswith(_MODULE_URL):
+        raise ante_error(rules, 2002, f"unknown message {packed.type_url[:200]}")
+    if packed.type_url == _AUTHZ_URL and rules.numbered_ante and _MODULE_URL.encode() in packed.value:
+        raise ante_error(rules, 2004, f"messages of structs may not stand in {_AUTHZ_URL}")
     if known is None:
         raise TxError("sdk", 2, f"unable to resolve type URL {packed.type_url[:200]}: tx parse error")
     action, message = known

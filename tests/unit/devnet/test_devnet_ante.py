@@ -16,6 +16,7 @@ from hashfleet.action import Action
 from hashfleet.rpc.cosmos.base.v1beta1 import coin_pb2
 from hashfleet.rpc.cosmos.tx.signing.v1beta1 import signing_pb2
 from hashfleet.rpc.cosmos.tx.v1beta1 import tx_pb2
+from hashfleet.rpc.structs.structs import tx_pb2 as structs_tx_pb2
 
 ANY_PROOF = ("0" * 64, "1")
 
@@ -108,6 +109,24 @@ def test_a_free_transaction_with_a_fee_is_ante_2050(world, owner):
 def test_the_web_clients_fee_of_zero_ualpha_is_no_fee(world, owner):
     fee = tx_pb2.Fee(amount=[coin_pb2.Coin(denom="ualpha", amount="0")], gas_limit=500_000)
     assert refusal(world, owner.sign(build(owner), fee=fee)) == ("", 0)
+
+
+@pytest.mark.parametrize("written", [0, 1, 500_000, 2**63])
+def test_the_meter_of_a_free_transaction_has_20_million_whatever_limit_is_written_in_it(world, owner, written):
+    world.stage(lambda stage: stage.add_struct("5-1", 9, "1-11", anchor=50_000))
+    proof = world.proof(Action.BUILD, "5-1", 50_000)
+    raw = owner.sign(owner.completion(Action.BUILD, "5-1", *proof), fee=tx_pb2.Fee(gas_limit=written))
+    result = world.include(raw)
+    assert (result.code, result.gas_wanted) == (0, 20_000_000)
+    assert 1 < result.gas_used < 20_000_000
+
+
+def test_a_founding_has_the_gas_that_is_written_in_it(world_of, owner):
+    world = world_of("v0.21")
+    message = structs_tx_pb2.MsgGuildCreate(creator=owner.address, reactorId="3-1", nonce="1", proof="0")
+    assert refusal(world, owner.sign(message, fee=tx_pb2.Fee(gas_limit=1), sequence=0)) == ("sdk", 11)
+    admitted = world.chain.broadcast(owner.sign(message, fee=tx_pb2.Fee(gas_limit=70_000), sequence=0))[1]
+    assert (admitted.code, admitted.gas_wanted) == (0, 70_000)
 
 
 def test_a_free_transaction_of_more_than_32_kib_is_ante_2000(world, owner):

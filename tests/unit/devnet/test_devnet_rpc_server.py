@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from base64 import b64decode, b64encode
 
 import httpx2
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import devnet.rpc_server
 from hashfleet.action import Action
@@ -234,6 +235,22 @@ async def test_a_client_that_does_not_read_is_closed(served, websocket, monkeypa
         while True:
             await asyncio.wait_for(websocket.recv(), 10)
     assert not _connections(served)
+
+
+async def test_a_hundred_clients_may_listen_and_the_next_one_when_one_of_them_leaves(served):
+    url = served.node.rpc_url.replace("http", "ws") + "/websocket"
+    async with contextlib.AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(connect(url)) for _ in range(100)]
+        with pytest.raises(InvalidStatus):
+            await connect(url)
+        await ask(sockets[-1], "subscribe", query="tm.event='NewBlock'")
+        await served.node.advance()
+        assert "NewBlock" in await asyncio.wait_for(sockets[-1].recv(), 10)
+        await sockets[0].close()
+        async with asyncio.timeout(10):
+            while len(_connections(served)) == 100:  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(0.01)
+        await stack.enter_async_context(connect(url))
 
 
 async def test_a_client_that_leaves_is_forgotten(served):

@@ -11,6 +11,7 @@ from google.protobuf.any_pb2 import Any as ProtoAny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devnet.rules import VERSIONS
 from devnet.transactions import TxError, address_of, decode, signature_is_valid, tx_hash
 from hashfleet.action import Action
 from hashfleet.rpc.cosmos.tx.v1beta1 import tx_pb2
@@ -80,7 +81,53 @@ def test_a_message_of_another_module_is_sdk_2(owner):
     assert refused.value.code == 2
 
 
-@pytest.mark.parametrize("creator", ["", "structs1nonsense", "cosmos19rl4cm2hmr8afy4kldpxz3fka4jguq0a3rusr8"])
+def refused(raw: bytes, version: str = "v0.21") -> tuple[str, int]:
+    with pytest.raises(TxError) as error:
+        decode(raw, VERSIONS[version])
+    return error.value.codespace, error.value.code
+
+
+def holding(owner, packed: ProtoAny) -> bytes:
+    """A transaction with this message in place of its own."""
+    raw = tx_pb2.TxRaw.FromString(owner.sign(owner.completion(Action.BUILD, "5-1", "0a", "1")))
+    raw.body_bytes = tx_pb2.TxBody(messages=[packed]).SerializeToString()
+    return raw.SerializeToString()
+
+
+@pytest.mark.parametrize(("version", "code"), [("v0.16", ("undefined", 1)), ("v0.17", ("structs-ante", 2002))])
+def test_a_message_of_structs_that_the_devnet_does_not_know_is_ante_2002(owner, version, code):
+    assert refused(holding(owner, ProtoAny(type_url="/structs.structs.MsgFleetMove")), version) == code
+
+
+@pytest.mark.parametrize(("version", "code"), [("v0.16", ("undefined", 1)), ("v0.17", ("structs-ante", 2003))])
+def test_a_message_without_creator_is_ante_2003(owner, version, code):
+    message = owner.completion(Action.BUILD, "5-1", "0a", "1")
+    message.creator = ""
+    assert refused(owner.sign(message), version) == code
+
+
+@pytest.mark.parametrize(("version", "code"), [("v0.16", ("sdk", 2)), ("v0.17", ("structs-ante", 2004))])
+def test_a_message_of_structs_within_an_authz_exec_is_ante_2004(owner, version, code):
+    nested = ProtoAny()
+    nested.Pack(owner.completion(Action.BUILD, "5-1", "0a", "1"), type_url_prefix="/")
+    # MsgExec{grantee 1, msgs 2}
+    exec_of = ProtoAny(
+        type_url="/cosmos.authz.v1beta1.MsgExec",
+        value=b"\x12" + bytes([len(nested.SerializeToString())]) + nested.SerializeToString(),
+    )
+    assert len(nested.SerializeToString()) < 128
+    assert refused(holding(owner, exec_of), version) == code
+
+
+def test_a_nonce_that_is_no_utf_8_is_sdk_2(owner):
+    raw = owner.sign(owner.completion(Action.BUILD, "5-1", "0a", "nonce"))
+    tx = tx_pb2.TxRaw.FromString(raw)
+    tx.body_bytes = tx.body_bytes.replace(b"nonce", b"n\xff\xfece")
+    assert decode(raw, VERSIONS["v0.21"]).messages[0].nonce == "nonce"
+    assert refused(tx.SerializeToString()) == ("sdk", 2)
+
+
+@pytest.mark.parametrize("creator", ["structs1nonsense", "cosmos19rl4cm2hmr8afy4kldpxz3fka4jguq0a3rusr8"])
 def test_a_creator_that_is_no_address_of_the_chain_is_sdk_2(owner, creator):
     message = owner.completion(Action.BUILD, "5-1", "0a", "1")
     message.creator = creator

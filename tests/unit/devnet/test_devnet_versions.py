@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from devnet import charter
 from devnet.node import Devnet
 from devnet.rules import VERSIONS
+from devnet.scenario import genesis, load
 from devnet.staging import Condition
 from devnet.state import PERMISSION_HASH_BUILD
 from hashfleet.action import Action
@@ -230,6 +233,25 @@ def test_every_version_tells_itself_and_completes_a_build(world_of, version):
     assert world.chain.view().state.rules.release.startswith(version)
     world.stage(lambda stage: stage.add_struct("5-1", TANK, "1-11", anchor=RIPE))
     assert world.complete(Action.BUILD, "5-1", RIPE).code == 0
+
+
+@pytest.mark.parametrize(("version", "anchor"), [("v0.16", 0), ("v0.20", 0), ("v0.21", 0), ("v0.22", 100_000)])
+def test_an_unbuilt_struct_without_a_clock_gets_that_of_the_genesis_from_v022_on(tmp_path, owner, version, anchor):
+    path = tmp_path / "scenario.json"
+    structs = [{"id": "5-1", "type": TANK, "owner": "1-11", "anchor": 0}]
+    structs.append({"id": "5-2", "type": TANK, "owner": "1-11", "anchor": 0, "condition": "online"})
+    structs.append({"id": "5-3", "type": TANK, "owner": "1-11", "anchor": RIPE})
+    path.write_text(json.dumps({"players": [{"id": "1-11", "address": owner.address}], "structs": structs}))
+    state, _ = genesis(load(str(path)), 100_000, version)
+    told = [state.structs[struct_id].block_start_build for struct_id in ("5-1", "5-2", "5-3")]
+    assert told == [anchor, 0, RIPE]
+
+
+def test_an_unbuilt_struct_of_an_old_genesis_is_of_the_age_of_the_chain(world_of):
+    world = world_of("v0.21")
+    world.stage(lambda stage: stage.add_struct("5-1", TANK, "1-11", anchor=0))
+    result = world.complete(Action.BUILD, "5-1", 0)
+    assert world.events(result, "EventHashSuccess")[0]["difficulty"] == "1"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
