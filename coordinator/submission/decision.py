@@ -71,6 +71,10 @@ def judge(found_for: Work, proof: Proof, now: Work, height: int) -> Judgement:
         return Judgement(
             Fitness.VOID, f"the anchor of {now.object_id} moved from {found_for.anchor} to {now.anchor}; a new search"
         )
+    if now.prefix != found_for.prefix and now.charter is not None:
+        # Another player solves it, or the operator told another form.
+        ours, theirs = found_for.prefix.decode("ascii"), now.prefix.decode("ascii")
+        return Judgement(Fitness.VOID, f"the preimage of {now.object_id} begins with {theirs} now, not with {ours}")
     if now.prefix != found_for.prefix:
         return Judgement(Fitness.VOID, f"{now.object_id} works on {now.target_id} now, not on {found_for.target_id}")
     if proof.zeros < 1:

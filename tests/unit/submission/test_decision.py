@@ -90,6 +90,13 @@ def test_a_puzzle_that_changed_is_judged_as_it_is_now(now: Work, height: int, fi
     assert judge(WORK, proof_of(5), now, height).fitness is fitness
 
 
+def test_a_charter_of_the_other_form_is_void() -> None:
+    charter = Work(Action.CHARTER, "1-7", 1000, 700, charter=CharterTerms("test-1", "1-9"))
+    judged = judge(charter, proof_of(5), replace(charter, charter=CharterTerms(None, "1-9")), 1700)
+    told = "begins with 1-9@1-7GUILDCHARTER1000NONCE now, not with CHAINtest-1|1-9@1-7GUILDCHARTER1000NONCE"
+    assert (judged.fitness, judged.reason) == (Fitness.VOID, f"the preimage of 1-7 {told}")
+
+
 def test_a_raid_whose_fleet_moved_on_is_void() -> None:
     raid = Work(Action.RAID, "9-1", 1000, 700, target_id="2-1")
     judged = judge(raid, proof_of(5), replace(raid, target_id="2-2"), 1700)
