@@ -35,7 +35,7 @@ from coordinator.submission.decision import (
     weigh,
 )
 from coordinator.submission.verdict import Disposition
-from hashfleet.action import MAX_HEIGHT, Action, Work
+from hashfleet.action import MAX_HEIGHT, Action, CharterTerms, Work
 from hashfleet.difficulty import safe
 from hashfleet.proof import Proof
 
