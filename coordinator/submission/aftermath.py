@@ -70,7 +70,7 @@ class Aftermath:
                 self._book.forget(proof)
                 continue
             wanted.append(proof)
-            reason = _why(attempt, answer) if len(ended) == 1 else _why_together(attempt, ended, answer)
+            reason = why(attempt, answer) if len(ended) == 1 else _why_together(attempt, ended, answer)
             await self._reporter.tell(Rejected(proof.submission.job_id, transaction_of(attempt), reason))
         if len(proofs) > 1:
             for proof in wanted:
@@ -85,9 +85,8 @@ class Aftermath:
     async def _after(self, proof: PendingProof, ended: Attempt, answer: TxAnswer) -> None:
         """The transaction of this proof alone was refused or failed."""
         what = weigh(disposition(answer), ended.cause)
-        reason = f"the chain answered {answer.codespace} {answer.code}: {answer.log}"
+        reason = why_by_code(ended, answer)
         if ended.cause is not None:
-            reason = f"{reason} ({_why(ended, answer)})"
             self._record.last_error = reason
         if what is Disposition.ALERT:
             logger.error("The operator should look at this: %s (job %s).", reason, proof.submission.job_id)
@@ -192,17 +191,26 @@ def answered(attempt: Attempt, state: AttemptState, answer: TxAnswer, *, alone: 
     )
 
 
-def _why(attempt: Attempt, answer: TxAnswer) -> str:
+def why(attempt: Attempt, answer: TxAnswer) -> str:
     """Why a transaction was refused or failed, in one sentence."""
     if attempt.cause is not None:
         return f"the chain rejected the proof: {explain(attempt.cause, attempt.work, attempt.proof, answer.log)}"
+    return _said(answer)
+
+
+def why_by_code(attempt: Attempt, answer: TxAnswer) -> str:
+    """As `why`, beginning with the code that decides what is done."""
+    return _said(answer) if attempt.cause is None else f"{_said(answer)} ({why(attempt, answer)})"
+
+
+def _said(answer: TxAnswer) -> str:
     return f"the chain answered {answer.codespace} {answer.code}: {answer.log}"
 
 
 def _why_together(attempt: Attempt, ended: Sequence[Attempt], answer: TxAnswer) -> str:
-    """As `_why`, for one of several proofs of a transaction: it may have been another that failed."""
-    why = _why(attempt, answer)
+    """As `why`, for one of several proofs of a transaction: it may have been another that failed."""
+    reason = why(attempt, answer)
     if attempt.cause is not None or concerns_whole(answer):
-        return why
+        return reason
     which = "another proof" if any(other.cause is not None for other in ended) else "one of the proofs"
-    return f"{which} of the same transaction failed: {why}"
+    return f"{which} of the same transaction failed: {reason}"

@@ -31,7 +31,11 @@ class Record:
         what = disposition(answer)
         if what in (Disposition.RETRY_NEXT_BLOCK, Disposition.RESYNC_SEQUENCE, Disposition.UNKNOWN_ANTE):
             return
-        self._rejections.append(what is not Disposition.SUCCESS)
+        self.ended(rejected=what is not Disposition.SUCCESS)
+
+    def ended(self, *, rejected: bool) -> None:
+        """Count the end of a transaction, which no answer need have told."""
+        self._rejections.append(rejected)
         before, self._alarm = self._alarm, alarmed(tuple(self._rejections), self._alarm)
         if self._alarm and not before:
             logger.error("The operator should look at the lane of %s: %s.", self._address, self._alarm_sentence())
