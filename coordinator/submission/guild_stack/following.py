@@ -10,7 +10,6 @@ from coordinator.chain.guild_stack.agent_output import Unreadable, read_output
 from coordinator.chain.guild_stack.outbox import Outbox, OutboxRow
 from coordinator.submission.attempt import Attempt
 from coordinator.submission.block_loop import BlockLoop
-from coordinator.submission.decision import MAX_FAILURES, After
 from coordinator.submission.guild_stack.aftermath import OutboxAftermath
 from coordinator.submission.guild_stack.ledger import OutboxLedger
 from coordinator.submission.guild_stack.proofs import OutboxProof
@@ -60,6 +59,7 @@ class RowFollower:
         if told is not None and told.tx_hash != attempt.tx_hash:
             attempt = await self._ledger.note(proof, replace(attempt, tx_hash=told.tx_hash))
             if told.code == 0:
+                proof.set_backs = 0
                 await self._teller.broadcast(proof, attempt)
         if self._node is not None and attempt.tx_hash is not None:
             found = await self._node.find_transaction(attempt.tx_hash)
@@ -116,7 +116,7 @@ class RowFollower:
             proof.missing_since = self._loop.height if proof.missing_since is None else proof.missing_since
             if (self._loop.height - proof.missing_since) * 6 >= SILENT_SECONDS:
                 reason = f"row {number} was deleted from the guild stack's outbox"
-                await self._aftermath.of_failure(proof, attempt, reason, After.AGAIN)
+                await self._aftermath.of_loss(proof, attempt, reason)
             return
         if row.is_silent:
             await self._after_silence(proof, attempt, row)
@@ -129,21 +129,19 @@ class RowFollower:
         elif row.status != "pending" and row.age > (CLAIMED_SECONDS if row.status == "claimed" else LANDING_SECONDS):
             if await self._is_overtaken(attempt, row):
                 reason = f"row {number} was overtaken by a later transaction of its account, so it cannot land any more"
-                await self._aftermath.of_failure(proof, attempt, reason, After.AGAIN)
+                await self._aftermath.of_loss(proof, attempt, reason)
                 return
             await self._teller.paused(proof, _stuck(row, answer, self._node is not None))
 
     async def _after_silence(self, proof: OutboxProof, attempt: Attempt, row: OutboxRow) -> None:
         if row.age <= SILENT_SECONDS:
             return
-        proof.failures += 1
         said = f": {' '.join((row.output or '').split())[:200]}" if row.status == "error" and row.output else ""
         what = (
             "was ended with an error" if row.status == "error" else "has no output: the signing agent's command failed"
         )
         reason = f"row {row.id} of the guild stack's outbox {what}{said}"
-        what_next = After.GIVE_UP if proof.failures >= MAX_FAILURES else After.PAUSE
-        await self._aftermath.of_failure(proof, attempt, reason, what_next)
+        await self._aftermath.of_silence(proof, attempt, reason, by_agent=row.status != "error")
 
     async def _is_overtaken(self, attempt: Attempt, row: OutboxRow) -> bool:
         """Whether a later transaction of the row's account is in a block, and ours, looked up after it, in none."""

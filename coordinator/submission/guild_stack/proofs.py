@@ -24,8 +24,13 @@ class OutboxProof:
     looked_at: int = -1
     #: Nothing is put in before this height.
     not_before: int = 0
-    #: Attempts that failed, those of earlier runs among them.
+    #: Attempts that failed in a block in a way that counts against the proof (`decision.counts`), or in silence; those
+    #: of earlier runs among them.
     failures: int = 0
+    #: Pauses that answers to its transactions, or silence, made.
+    pauses: int = 0
+    #: Refusals by nodes since one admitted it last.
+    set_backs: int = 0
     ledger_read: bool = False
     #: Height at which the puzzle was first seen to be another one, or gone.
     void_since: int | None = None

@@ -10,7 +10,7 @@ from coordinator.chain.guild_stack.outbox import Outbox
 from coordinator.submission.attempt import AttemptState
 from coordinator.submission.block_loop import BlockLoop
 from coordinator.submission.decision import Fitness, judge
-from coordinator.submission.guild_stack.aftermath import OutboxAftermath
+from coordinator.submission.guild_stack.aftermath import OutboxAftermath, counts_against
 from coordinator.submission.guild_stack.ledger import OutboxLedger
 from coordinator.submission.guild_stack.proofs import OutboxBook, OutboxProof
 from coordinator.submission.guild_stack.puzzle import PuzzleReader, Void
@@ -107,7 +107,7 @@ class RowMaker:
                 self._book.forget(proof)
                 await self._teller.included(attempt.job_id, attempt)
                 return True
-            failed += attempt.state is AttemptState.REJECTED
+            failed += counts_against(attempt)
         proof.failures = max(proof.failures, failed)
         proof.ledger_read = True
         return False

@@ -37,9 +37,9 @@ class Teller:
         assert attempt.height is not None
         await self._reporter.tell(Included(job_id, _shown(attempt), attempt.height))
 
-    async def rejected(self, proof: OutboxProof, attempt: Attempt) -> None:
+    async def rejected(self, proof: OutboxProof, attempt: Attempt, reason: str) -> None:
         """The row came to nothing."""
-        await self._reporter.tell(Rejected(proof.submission.job_id, _shown(attempt)))
+        await self._reporter.tell(Rejected(proof.submission.job_id, _shown(attempt), reason))
 
     async def over(self, outcome: Stale | GaveUp) -> None:
         """Nothing more is done for the proof."""

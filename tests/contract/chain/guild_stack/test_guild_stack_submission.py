@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,11 @@ import pytest
 from coordinator.chain.guild_stack.client import GuildStackClient
 from coordinator.chain.guild_stack.outbox import Outbox
 from coordinator.submission import keys
-from coordinator.submission.attempt import AttemptState
+from coordinator.submission.attempt import AttemptState, RejectionCause
+from coordinator.submission.decision import MAX_PAUSE_BLOCKS
 from coordinator.submission.guild_stack import SILENT_SECONDS
 from coordinator.submission.lanes import Lanes
-from coordinator.submission.outcome import Broadcast, Included, Paused
+from coordinator.submission.outcome import Broadcast, GaveUp, Included, Paused, Rejected
 from hashfleet.action import Action
 from hashfleet.difficulty import first_age
 from hashfleet.errors import BadChainAnswer, ChainUnavailable, KeyProblem
@@ -144,10 +146,10 @@ async def test_a_transaction_that_fails_in_its_block_is_put_in_again(
     desk.submitter.submit(await desk.submission(Action.MINE, "5-14"))
     await desk.block()
     node.include(agent.step()["txhash"], 1002, 2031, "structs-ante", "had its attempt in this block")
-    await desk.block()
-    await desk.block()
+    for _ in range(3):  # others fill the blocks: it pauses
+        await desk.block()
     assert [row["status"] for row in stack.rows()] == ["broadcast", "pending"]
-    node.include(agent.step()["txhash"], 1004)
+    node.include(agent.step()["txhash"], 1005)
     await desk.block()
     assert desk.kinds()[-1] == "Included"
     assert await states(desk) == [AttemptState.REJECTED, AttemptState.INCLUDED]
@@ -248,7 +250,7 @@ async def test_a_stuck_row_is_replaced_once_a_later_transaction_of_its_account_i
     await desk.block()
     await desk.block()
     assert [row["args"][0] for row in stack.rows()] == ["5-14", "5-1", "5-14"]
-    assert await states(desk) == [AttemptState.REJECTED, AttemptState.BROADCAST]
+    assert await states(desk) == [AttemptState.SUPERSEDED, AttemptState.BROADCAST]
 
 
 async def test_an_admitted_transaction_that_lands_in_no_block_is_waited_for(
@@ -609,3 +611,187 @@ async def test_how_it_fares_is_counted(desk: Any, agent: Any, stack: Any) -> Non
     await desk.block()
     (status,) = desk.submitter.status()
     assert (status.in_flight, status.included, status.rejected) == (0, 1, 0)
+
+
+# ---- what is told of rejections, and how often a proof is put in again -----------------------------------------------
+
+
+async def play(desk: Any, agent: Any, blocks: int, output: Callable[[dict[str, Any]], str]) -> list[int]:
+    """Let blocks pass, the agent's command printing the same each time; the heights at which it ran."""
+    ran = []
+    for _ in range(blocks):
+        await desk.block()
+        if agent.step(output) is not None:
+            ran.append(desk.height)
+    return ran
+
+
+async def test_many_rejections_raise_the_guild_stacks_alarm_once_and_successes_withdraw_it(
+    desk: Any, agent: Any, stack: Any, admit: Admit, caplog: Any
+) -> None:
+    builds = [f"5-{number}" for number in range(20, 50)]
+    for number, struct in enumerate(builds):
+        stack.add_struct(struct, 14, status=1, build_anchor=320)
+        if number < 12:
+            desk.submitter.submit(await desk.submission(Action.BUILD, struct, f"pow_{struct}"))
+    await desk.block()
+    while agent.step(lambda row: admit(row, 1250, "structs", "already built")):
+        pass
+    await desk.block()
+    (status,) = desk.submitter.status()
+    assert status.alarm.startswith(
+        "12 of the last 12 transactions were rejected, the last one because the chain answered"
+    )
+    assert caplog.text.count("The operator should look at the lane of guild stack") == 1
+    for struct in builds[12:]:
+        desk.submitter.submit(await desk.submission(Action.BUILD, struct, f"pow_{struct}"))
+    await desk.block()
+    while agent.step():
+        pass
+    for struct in builds[12:]:
+        stack.set_struct(f"1-{struct}", 7)
+    await desk.block()
+    (status,) = desk.submitter.status()
+    assert (status.included, status.rejected, status.alarm) == (18, 12, "")
+
+
+async def test_an_agent_whose_command_fails_raises_the_alarm(desk: Any, agent: Any, stack: Any) -> None:
+    for number in range(20, 30):
+        stack.add_struct(f"5-{number}", 14, status=1, build_anchor=320)
+        desk.submitter.submit(await desk.submission(Action.BUILD, f"5-{number}", f"pow_{number}"))
+    await desk.block()
+    while agent.step(lambda row: ""):
+        pass
+    stack.let_pass(SILENT_SECONDS + 1)
+    await desk.block()
+    (status,) = desk.submitter.status()
+    assert status.alarm.startswith("10 of the last 10 transactions were rejected, the last one because row ")
+    assert status.alarm.endswith("has no output: the signing agent's command failed")
+
+
+async def test_the_rejection_of_a_row_is_told_and_kept_with_its_cause(
+    desk_with_node: Any, agent: Any, node: Any, stack: Any
+) -> None:
+    desk = desk_with_node
+    submission = await desk.submission(Action.MINE, "5-14")
+    desk.submitter.submit(submission)
+    await desk.block()
+    hashed = submission.work.prefix.decode() + submission.proof.nonce
+    log = f"work failure for input ({hashed}) when trying to mine on struct 5-14"
+    node.include(agent.step()["txhash"], 1002, 1800, "structs", log)
+    await desk.block()
+    (rejected,) = [one for one in desk.told if isinstance(one, Rejected)]
+    assert rejected.reason.startswith("the chain rejected the proof: the difficulty was too high at that height")
+    (attempt,) = await desk.store.attempts_of("pow_1")
+    assert (attempt.cause, attempt.height) == (RejectionCause.DIFFICULTY, 1002)
+
+
+async def test_a_row_in_another_form_of_preimage_is_a_persons_matter_and_put_in_once_more(
+    desk_with_node: Any, agent: Any, node: Any, stack: Any, caplog: Any
+) -> None:
+    desk = desk_with_node
+    desk.submitter.submit(await desk.submission(Action.MINE, "5-14"))
+    for _ in range(40):
+        await desk.block()
+        if (row := agent.step()) is not None:
+            log = "work failure for input (NEW/5-14/MINE/7) when trying to mine on struct 5-14"
+            node.include(row["txhash"], desk.height + 1, 1800, "structs", log)
+    assert agent.sent == 2
+    assert isinstance(desk.told[-1], GaveUp) and "another form of preimage" in desk.told[-1].reason
+    assert "The operator should look at this" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("code", "codespace"), [(2011, "structs-ante"), (1201, "structs")], ids=["needs a person", "takes no proof now"]
+)
+async def test_a_refusal_that_stays_has_rows_made_ever_more_rarely(
+    desk: Any, agent: Any, stack: Any, admit: Admit, code: int, codespace: str
+) -> None:
+    desk.submitter.submit(await desk.submission(Action.MINE, "5-14"))
+    ran = await play(desk, agent, 240, lambda row: admit(row, code, codespace, "no"))
+    apart = [after - before for before, after in itertools.pairwise(ran)]
+    assert apart == sorted(apart) and apart[-1] > MAX_PAUSE_BLOCKS
+    assert desk.kinds()[-1] == "Paused"
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["", "restarted after each"])
+@pytest.mark.parametrize(("code", "codespace"), [(20, "sdk"), (32, "sdk"), (2041, "structs-ante"), (1, "undefined")])
+async def test_no_limit_or_sequence_that_a_node_refuses_a_row_for_costs_a_good_proof(
+    desk: Any, agent: Any, stack: Any, admit: Admit, code: int, codespace: str, restarts: bool
+) -> None:
+    submission = await desk.submission(Action.BUILD, "5-1")
+    desk.submitter.submit(submission)
+    for _ in range(8):
+        ran = await play(desk, agent, 12, lambda row: admit(row, code, codespace, "not now"))
+        assert 1 <= len(ran) <= 5
+        if restarts:
+            desk.new()
+            await desk.submitter.recover()
+            desk.submitter.submit(submission)
+    while agent.step(lambda row: "") is None:  # and the first failure that may say something of the proof
+        await desk.block()
+    stack.let_pass(SILENT_SECONDS + 1)
+    await desk.block()
+    while agent.step() is None:
+        await desk.block()
+    stack.set_struct("1-5-1", 7)
+    await desk.block()
+    assert desk.kinds()[-1] == "Included" and "GaveUp" not in desk.kinds()
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["", "restarted after each"])
+async def test_no_limit_per_block_that_a_row_meets_in_its_block_costs_a_good_proof(
+    desk_with_node: Any, agent: Any, node: Any, stack: Any, restarts: bool
+) -> None:
+    desk = desk_with_node
+    submission = await desk.submission(Action.BUILD, "5-1")
+    desk.submitter.submit(submission)
+    for _ in range(7):
+        while (row := agent.step()) is None:
+            await desk.block()
+        node.include(row["txhash"], desk.height + 1, 2031, "structs-ante", "had its attempt in this block")
+        await desk.block()
+        if restarts:
+            desk.new().submit(submission)
+    for code in (1800, 0):  # and the first failure that says something of the proof
+        while (row := agent.step()) is None:
+            await desk.block()
+        node.include(row["txhash"], desk.height + 1, code, "structs" if code else "", "")
+        await desk.block()
+    assert desk.kinds()[-1] == "Included" and "GaveUp" not in desk.kinds()
+
+
+async def test_what_says_something_of_the_proof_is_counted_over_restarts(
+    desk_with_node: Any, agent: Any, node: Any, stack: Any
+) -> None:
+    desk = desk_with_node
+    submission = await desk.submission(Action.BUILD, "5-1")
+    desk.submitter.submit(submission)
+    for _ in range(60):
+        await desk.block()
+        if (row := agent.step()) is not None:
+            node.include(row["txhash"], desk.height + 1, 1800, "structs", "the proof is rejected")
+            await desk.block()
+            if desk.kinds()[-1] == "GaveUp":
+                break
+            desk.new().submit(submission)
+    assert desk.kinds()[-1] == "GaveUp" and agent.sent == 5
+
+
+async def test_rows_that_others_ended_do_not_count_against_a_proof_after_a_restart(
+    desk: Any, agent: Any, stack: Any
+) -> None:
+    submission = await desk.submission(Action.MINE, "5-14")
+    desk.submitter.submit(submission)
+    for _ in range(5):
+        while not stack.rows():
+            await desk.block()
+        stack.do("DELETE FROM signer.tx")
+        while (await states(desk))[-1].live:
+            await desk.block()
+        desk.new().submit(submission)
+    while agent.step(lambda row: "") is None:
+        await desk.block()
+    stack.let_pass(SILENT_SECONDS + 1)
+    await desk.block()
+    assert desk.kinds()[-1] == "Paused"
