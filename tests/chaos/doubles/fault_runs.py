@@ -511,7 +511,7 @@ def _is_over(earlier: Offer, later: Offer, delivered: dict[str, IncludedTx]) -> 
 
 
 def _names_right(error: str | None) -> bool:
-    return error is not None and " lacks PermHash" in error
+    return error is not None and " lacks Perm" in error
 
 
 def _is_of(error: BaseException, kind: type[Exception]) -> bool:
