@@ -51,7 +51,8 @@ def consent(
     """Sign that exactly this guild may be founded by somebody else's proof, and print the consent as JSON.
 
     The key comes from --key-file, or else from HASHFLEET_KEY_FILE, HASHFLEET_MNEMONIC or HASHFLEET_PRIVATE_KEY in the
-    environment. It has to belong to the founder. The consent holds until any guild is founded by a proof: then the anchor is another.
+    environment. It has to belong to the founder. The consent holds until any guild is founded by a proof: then the
+    anchor is another.
     """
     from coordinator.submission.consent import sign_consent
     from coordinator.submission.keys import load_keys
