@@ -29,10 +29,12 @@ from coordinator.core.commands import (
     Command,
     DropWorker,
     GrantLease,
+    PrioritiseProof,
     ReadWork,
     RetargetLease,
     SendVerdict,
     SubmitProof,
+    WithdrawProof,
 )
 from coordinator.core.events import (
     BlockCommitted,
@@ -41,8 +43,10 @@ from coordinator.core.events import (
     JobsRestored,
     JobSubmitted,
     PriorityRequested,
+    ProofWithdrawn,
     Ticked,
     Trouble,
+    WithdrawalRefused,
     WorkNotRead,
     WorkRead,
 )
@@ -166,6 +170,8 @@ class Service:
         self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._chain_reads = asyncio.Semaphore(CHAIN_READS)
         self._background: set[asyncio.Task[object]] = set()
+        #: Who waits for a proof to be withdrawn, by job: done once what came of it is stored.
+        self._withdrawals: dict[str, asyncio.Future[None]] = {}
         self._keys = KeysInHand()
         self._connected = False
         #: Why the store does not take what changed, while it does not.
@@ -319,6 +325,10 @@ class Service:
                 self._start(self._read_work(command))
             case SubmitProof():
                 self._submitter.submit(_submission(command))
+            case WithdrawProof():
+                self._start(self._withdraw(command.job_id))
+            case PrioritiseProof():
+                self._submitter.prioritise(command.job_id, command.priority)
             case DropWorker():
                 self._end_session(command.worker_id, command.reason)
             case _:
@@ -328,6 +338,34 @@ class Service:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+    async def _withdraw(self, job_id: str) -> None:
+        """Have the submitter let go of a proof; tell the core, then whoever waits for it.
+
+        If the ledger cannot be read, that is the StoreError they get, and the job goes on.
+        """
+        failure: StoreError | None = None
+        try:
+            withdrawn = await self._submitter.withdraw(job_id)
+        except StoreError as error:
+            logger.warning("The proof of job %s is not withdrawn: %s", job_id, error)
+            withdrawn, failure = False, error
+        event = (ProofWithdrawn if withdrawn else WithdrawalRefused)(self._clock(), job_id)
+        # Who asks from then on asks for the next withdrawal.
+        waiting = await self.apply(event, lambda: self._withdrawals.pop(job_id, None))
+        if waiting is not None and failure is not None:
+            waiting.set_exception(failure)
+        elif waiting is not None:
+            waiting.set_result(None)
+
+    def _withdrawal(self, job_id: str) -> asyncio.Future[None] | None:
+        """The withdrawal that a cancel led to, or joined; None if it ended the job at once."""
+        if self._machine.job(job_id) is None:
+            return None
+        if job_id not in self._withdrawals:
+            waiting = self._withdrawals[job_id] = asyncio.get_running_loop().create_future()
+            waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # its callers may be gone
+        return self._withdrawals[job_id]
 
     async def _read_work(self, command: ReadWork) -> None:
         request = command.request
@@ -491,8 +529,17 @@ class Service:
                 del self._watchers[job_id]
 
     async def cancel(self, job_id: str) -> JobView:
-        """Stop a job. Raises JobNotFound, JobFinal."""
-        return await self._change(CancelRequested(self._clock(), job_id), JobState.CANCELLED)
+        """Stop a job. Raises JobNotFound, StoreError; JobFinal if it has ended, or if a transaction of it may land."""
+        view = await self._change(CancelRequested(self._clock(), job_id), JobState.CANCELLED)
+        if view.job.state is JobState.CANCELLED:
+            return view
+        if view.job.state.final:
+            raise JobFinal(f"{job_id} is {view.job.state.value}; a finished job cannot be changed any more")
+        if view.job.state is not JobState.SUBMITTING:
+            return await self.cancel(job_id)  # its proof came back void just after that was refused
+        raise JobFinal(
+            f"{job_id} has its proof and its transaction is on its way; it cannot be cancelled while that may land"
+        )
 
     async def set_priority(self, job_id: str, priority: Priority) -> JobView:
         """Change who goes first. Raises JobNotFound, JobFinal."""
@@ -500,13 +547,20 @@ class Service:
 
     async def _change(self, event: CancelRequested | PriorityRequested, already: JobState | None) -> JobView:
         try:
-            await self._once_stored(self.apply(event))
+            await self._once_stored(self._carry_through(event))
         except JobNotFound:
             view = await self.job(event.job_id)
             if view.job.state is not already:
                 state = view.job.state.value
                 raise JobFinal(f"{event.job_id} is {state}; a finished job cannot be changed any more") from None
         return await self.job(event.job_id)
+
+    async def _carry_through(self, event: CancelRequested | PriorityRequested) -> None:
+        """Done once the request is stored, and what it led to."""
+        if isinstance(event, PriorityRequested):
+            await self.apply(event)
+        elif (withdrawal := await self.apply(event, lambda: self._withdrawal(event.job_id))) is not None:
+            await asyncio.shield(withdrawal)  # others may wait for it, too
 
     async def fleet(self) -> FleetView:
         """Workers, queue lengths and the chain."""

@@ -351,7 +351,7 @@ class FleetClient:
     async def cancel_job(self, job_id: str) -> job_pb2.Job:
         """Stop a job; cancelling a cancelled one is no error.
 
-        Raises JobFinal (it is over, or its transaction is sent), JobNotFound, InvalidInput, CoordinatorUnavailable,
+        Raises JobFinal (it is over, or a transaction may land), JobNotFound, InvalidInput, CoordinatorUnavailable,
         CoordinatorError.
         """
         request = job_service_pb2.CancelJobRequest(job_id=_job_id(job_id))

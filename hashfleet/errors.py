@@ -16,7 +16,7 @@
      └── CoordinatorError        the coordinator did not do what it was asked
           ├── CoordinatorUnavailable  no coordinator answered at the given address
           ├── JobNotFound        there is no job of this id
-          └── JobFinal           the job is over, or its transaction is sent: it cannot be changed any more
+          └── JobFinal           the job is over, or a transaction of it may land: it cannot be changed
 
 Messages are one sentence that says what was wrong and what would be right; they never hold a key.
 """
@@ -87,4 +87,4 @@ class JobNotFound(CoordinatorError):
 
 
 class JobFinal(CoordinatorError):
-    """The job is over, or its transaction is sent, so that it cannot be cancelled or changed any more."""
+    """The job is over and cannot be changed any more; or a transaction of it may land, so it cannot be cancelled."""

@@ -219,7 +219,8 @@ TOOLS: Mapping[str, AgentTool] = {
             "structs_cancel_proof_of_work",
             "Cancel a proof of work",
             "Stop a proof-of-work job for good; what was hashed is lost. Cancelling a cancelled job is no error. A job "
-            "that is over, or whose transaction is already sent, cannot be cancelled.",
+            "that is over cannot be cancelled, nor one whose transaction is on its way; one that has its proof but "
+            "waits to send it can.",
             JobArguments,
             JobRecord,
             ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False),

@@ -367,7 +367,8 @@ class JobStatus(BaseModel):
     job_id: str
     status: StateName = Field(
         description="queued: accepted. waiting: hashing now would be wasted, see waiting_info. running: being hashed. "
-        "submitting: proof found, transaction under way. completed, failed and cancelled are final."
+        "submitting: proof found, transaction under way, or error says what it waits for. "
+        "completed, failed and cancelled are final."
     )
     started_at: str = Field(description="When the job was accepted, ISO 8601 in UTC.")
     completed_at: str | None = Field(None, description="When it reached a final status, ISO 8601 in UTC.")

@@ -113,11 +113,11 @@ def _alive(state: State, item: tuple[int, str]) -> bool:
 def _next_change(entry: Entry, height: int) -> int:
     """The next height at which time alone changes something for the job; 0 if none will."""
     job, work = entry.job, entry.job.work
-    if job.state is JobState.SUBMITTING:
-        return 0
     changes = []
     if job.request.deadline_height is not None:
         changes.append(max(job.request.deadline_height, height) + 1)
+    if job.state is JobState.SUBMITTING:
+        return min(changes, default=0)
     if entry.solved:
         changes.append(height + 1)
     if entry.checked and work is not None:

@@ -80,6 +80,21 @@ class SubmitProof:
 
 
 @dataclass(frozen=True, slots=True)
+class WithdrawProof:
+    """Sign nothing for the job's proof any more; answered by ProofWithdrawn or WithdrawalRefused, exactly once."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrioritiseProof:
+    """The job's proof that waits for its transaction has this priority from now on."""
+
+    job_id: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
 class DropWorker:
     """Close the stream of a worker that fell silent."""
 
@@ -87,4 +102,14 @@ class DropWorker:
     reason: str
 
 
-Command = ReadWork | GrantLease | CancelLease | RetargetLease | SendVerdict | SubmitProof | DropWorker
+Command = (
+    ReadWork
+    | GrantLease
+    | CancelLease
+    | RetargetLease
+    | SendVerdict
+    | SubmitProof
+    | WithdrawProof
+    | PrioritiseProof
+    | DropWorker
+)

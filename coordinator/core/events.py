@@ -232,6 +232,22 @@ class SubmissionGaveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class ProofWithdrawn:
+    """The answer to a WithdrawProof command: nothing is signed that may land, and nothing will be."""
+
+    now: float
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawalRefused:
+    """The answer to a WithdrawProof command: a transaction that may land is signed, or it cannot be told."""
+
+    now: float
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ticked:
     """Time passes: once a second or so."""
 
@@ -243,7 +259,13 @@ SignOfLife = WorkerHeard | WorkerDraining | LeaseProgressed | LeaseEnded | HitRe
 
 #: After these nobody has more room or more work than before; they are the most frequent ones.
 NothingToGrant = (
-    WorkerHeard | LeaseProgressed | TransactionSigned | TransactionBroadcast | SubmissionPaused | SignerChanged
+    WorkerHeard
+    | LeaseProgressed
+    | TransactionSigned
+    | TransactionBroadcast
+    | SubmissionPaused
+    | SignerChanged
+    | WithdrawalRefused
 )
 
 Event = (
@@ -268,5 +290,7 @@ Event = (
     | SubmissionPaused
     | SubmissionGaveUp
     | SignerChanged
+    | ProofWithdrawn
+    | WithdrawalRefused
     | Ticked
 )

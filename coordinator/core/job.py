@@ -22,13 +22,13 @@ class JobState(enum.Enum):
     WAITING = "waiting"
     #: Ripe: leased to workers, or first in line for one.
     RUNNING = "running"
-    #: A valid proof is found; its transaction is on its way.
+    #: A valid proof is found; its transaction is on its way, or `Job.error` says what it waits for.
     SUBMITTING = "submitting"
     #: The transaction is included and succeeded; or the proof is found, if the caller wanted it returned.
     COMPLETED = "completed"
     #: It will not be completed; `Job.error` says why.
     FAILED = "failed"
-    #: Cancelled on request before a transaction was sent.
+    #: Cancelled on request while no transaction was signed that may land.
     CANCELLED = "cancelled"
 
     @property

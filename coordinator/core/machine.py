@@ -7,9 +7,10 @@
        ├── paused, solved before ◄┴───────────┘                        │
        └──────────────────────── stale: hash again ◄───────────────────┘
 
-Any state before submitting goes to cancelled on request; any goes to failed when the chain says that the object will
-never take the proof, or when its deadline is past. A job that only wants its proof goes to completed without being
-submitted. What decides stands in `planning`; which event leads where, below.
+Any goes to cancelled on request, and to failed when the chain says that the object will never take the proof, or when
+its deadline is past; from submitting only once the proof is withdrawn, while no transaction of it may land. A job that
+only wants its proof goes to completed without being submitted. What decides stands in `planning`; which event leads
+where, below.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from coordinator.core.events import (
     LeaseProgressed,
     NothingToGrant,
     PriorityRequested,
+    ProofWithdrawn,
     SignerChanged,
     SignOfLife,
     SubmissionGaveUp,
@@ -38,6 +40,7 @@ from coordinator.core.events import (
     TransactionBroadcast,
     TransactionIncluded,
     TransactionSigned,
+    WithdrawalRefused,
     WorkerDraining,
     WorkerHeard,
     WorkerJoined,
@@ -50,7 +53,16 @@ from coordinator.core.hits import take_hit
 from coordinator.core.job import Job
 from coordinator.core.leasing import end_lease, fill_devices, progress_lease
 from coordinator.core.order import let_age
-from coordinator.core.outcomes import change_signer, complete, give_up, hash_again, hold, note_transaction
+from coordinator.core.outcomes import (
+    change_signer,
+    complete,
+    give_up,
+    hash_again,
+    hold,
+    not_withdrawn,
+    note_transaction,
+    withdrawn,
+)
 from coordinator.core.planning import (
     REPLAN_AT_ONCE,
     REPLAN_SLICE,
@@ -75,7 +87,7 @@ class Machine:
         self.state = State(salt)
 
     def handle(self, event: Event) -> Outbox:
-        """Apply one event. Raises JobNotFound or JobFinal, with nothing changed, for a request that cannot be met."""
+        """Apply one event. Raises JobNotFound, with nothing changed, for a request that cannot be met."""
         state, out = self.state, Outbox()
         state.now = event.now
         handler = cast("Callable[[State, Outbox, Event], None]", _HANDLERS[type(event)])
@@ -135,5 +147,7 @@ _HANDLERS: dict[type[Event], object] = {
     SubmissionStale: hash_again,
     SubmissionPaused: hold,
     SubmissionGaveUp: give_up,
+    ProofWithdrawn: withdrawn,
+    WithdrawalRefused: not_withdrawn,
     Ticked: _tick,
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from coordinator.core.books import set_job
+from coordinator.core.books import set_alarm, set_job
 from coordinator.core.events import (
+    ProofWithdrawn,
     SignerChanged,
     SubmissionGaveUp,
     SubmissionPaused,
@@ -13,11 +14,12 @@ from coordinator.core.events import (
     TransactionBroadcast,
     TransactionIncluded,
     TransactionSigned,
+    WithdrawalRefused,
 )
 from coordinator.core.job import JobState
-from coordinator.core.planning import remember_solved
+from coordinator.core.planning import deadline_missed, remember_solved
 from coordinator.core.reading import ask
-from coordinator.core.state import Outbox, Refused, State
+from coordinator.core.state import Entry, Outbox, Refused, State
 
 
 def note_transaction(state: State, out: Outbox, event: TransactionSigned | TransactionBroadcast) -> None:
@@ -55,6 +57,9 @@ def hash_again(state: State, out: Outbox, event: SubmissionStale) -> None:
     entry = state.entries.get(event.job_id)
     if entry is None or entry.job.state is not JobState.SUBMITTING:
         return
+    if entry.leaving is not None:
+        _leave(state, out, entry, entry.leaving)  # it was to be withdrawn, and the lane has let go of it by itself
+        return
     job = entry.job
     assert job.found is not None
     assert job.work is not None
@@ -77,3 +82,27 @@ def give_up(state: State, out: Outbox, event: SubmissionGaveUp) -> None:
     entry = state.entries.get(event.job_id)
     if entry is not None:
         set_job(state, out, entry, replace(entry.job, state=JobState.FAILED, error=event.reason), event.now)
+
+
+def withdrawn(state: State, out: Outbox, event: ProofWithdrawn) -> None:
+    """The lane has let go of the proof: the job ends as was asked."""
+    entry = state.entries.get(event.job_id)
+    if entry is not None and entry.leaving is not None:
+        _leave(state, out, entry, entry.leaving)
+
+
+def not_withdrawn(state: State, out: Outbox, event: WithdrawalRefused) -> None:
+    """A transaction of the proof may land, so the job goes on; past its deadline it is asked again a block later."""
+    entry = state.entries.get(event.job_id)
+    if entry is not None:
+        entry.leaving = None
+        set_alarm(state, entry)
+
+
+def _leave(state: State, out: Outbox, entry: Entry, final: JobState) -> None:
+    job, error = entry.job, None
+    if final is JobState.FAILED:
+        error = deadline_missed(state, job)
+        if job.error is not None:
+            error = f"{error}; its proof is found, but {job.error}"
+    set_job(state, out, entry, replace(job, state=final, error=error), state.now)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from coordinator.core.books import set_alarm, set_job
 from coordinator.core.clocks import clock_holder, gives_way, release_clock, take_clock
-from coordinator.core.commands import SubmitProof
+from coordinator.core.commands import SubmitProof, WithdrawProof
 from coordinator.core.job import FoundProof, Job, JobState
 from coordinator.core.leasing import retarget_leases
 from coordinator.core.order import ripen
@@ -35,17 +35,24 @@ REMEMBERED_SOLVED = 10_000
 def review(state: State, out: Outbox, entry: Entry, *, just_read: bool = False, best_is_new: bool = False) -> None:
     """Decide what the job does now: fail past its deadline, submit a hash that has become valid, hash, or wait.
 
+    A proof that is with the lane is withdrawn past the deadline, unless a transaction of it may land.
+
     `just_read` says that its work was read a moment ago; else a job that ripens is read first, unless events would
     have told of any change. A running job is put back to waiting only if its new best hash makes more hashing
     worthless, if its budget is spent, or if a job of a higher class takes their clock.
     """
     job, now = entry.job, state.now
-    if job.state is JobState.SUBMITTING or job.state.final or state.head is None:
+    if job.state.final or state.head is None:
         return
     height = state.head.height
-    deadline = job.request.deadline_height
-    if deadline is not None and height > deadline:
-        reason = f"its deadline, height {deadline}, is past: the chain is at height {height}"
+    reason = deadline_missed(state, job)
+    if job.state is JobState.SUBMITTING:
+        if reason is None:
+            set_alarm(state, entry)
+        else:
+            withdraw(out, entry, JobState.FAILED)
+        return
+    if reason is not None:
         set_job(state, out, entry, replace(job, state=JobState.FAILED, error=reason), now)
         return
     if job.work is None or not entry.checked:
@@ -157,6 +164,22 @@ def submission(job: Job, clock: str = "") -> SubmitProof:
     return SubmitProof(
         job.job_id, job.work, job.found.proof, request.priority, job.signer, clock, founding=request.founding
     )
+
+
+def withdraw(out: Outbox, entry: Entry, final: JobState) -> None:
+    """Have the lane let go of a submitting job's proof, which is `final` then. A cancel goes before a deadline."""
+    if entry.leaving is None:
+        out.command(WithdrawProof(entry.job.job_id))
+    if entry.leaving is not JobState.CANCELLED:
+        entry.leaving = final
+
+
+def deadline_missed(state: State, job: Job) -> str | None:
+    """That the job's deadline is past, in one sentence; None if it is not, or if there is none."""
+    deadline = job.request.deadline_height
+    if deadline is None or state.head is None or state.head.height <= deadline:
+        return None
+    return f"its deadline, height {deadline}, is past: the chain is at height {state.head.height}"
 
 
 def may_be_submitted(state: State, entry: Entry, zeros: int) -> bool:

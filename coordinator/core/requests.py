@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from coordinator.core.books import set_alarm, set_dependencies, set_job
 from coordinator.core.clocks import clock_holder
+from coordinator.core.commands import PrioritiseProof
 from coordinator.core.events import CancelRequested, JobsRestored, JobSubmitted, PriorityRequested
 from coordinator.core.job import Job, JobState
-from coordinator.core.planning import remember_solved, submission
+from coordinator.core.planning import remember_solved, submission, withdraw
 from coordinator.core.reading import ask, ask_about_unread
 from coordinator.core.state import Entry, Outbox, State
-from hashfleet.errors import JobFinal, JobNotFound
+from hashfleet.errors import JobNotFound
 
 
 def restore(state: State, out: Outbox, event: JobsRestored) -> None:
@@ -64,12 +65,11 @@ def _enter(state: State, job: Job, *, checked: bool = False) -> Entry:
 
 
 def cancel(state: State, out: Outbox, event: CancelRequested) -> None:
-    """Stop a job. Raises JobNotFound; JobFinal once its transaction is on its way."""
+    """Stop a job. One that has its proof ends when the lane has let go of it, if it does. Raises JobNotFound."""
     entry = _entry(state, event.job_id)
     if entry.job.state is JobState.SUBMITTING:
-        raise JobFinal(
-            f"{event.job_id} has its proof and its transaction is on its way; it cannot be cancelled any more"
-        )
+        withdraw(out, entry, JobState.CANCELLED)
+        return
     set_job(state, out, entry, replace(entry.job, state=JobState.CANCELLED, error=None), event.now)
 
 
@@ -81,6 +81,8 @@ def prioritise(state: State, out: Outbox, event: PriorityRequested) -> None:
         set_job(state, out, entry, replace(entry.job, request=request), event.now)
         if clock_holder(state, entry) is not None:
             state.reviews[event.job_id] = None
+        if entry.job.state is JobState.SUBMITTING:
+            out.command(PrioritiseProof(event.job_id, event.priority))
 
 
 def _entry(state: State, job_id: str) -> Entry:

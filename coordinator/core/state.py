@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from coordinator.core.commands import Command
-from coordinator.core.job import FoundProof, Job
+from coordinator.core.job import FoundProof, Job, JobState
 from coordinator.core.lease import Lease, NonceRange
 from coordinator.core.room import Room
 from coordinator.core.roster import Worker
@@ -89,6 +89,8 @@ class Entry:
     rank: Rank | None = None
     queue: QueueKey | None = None
     refused: Refused | None = None
+    #: The final state that it takes once its proof is withdrawn, which was asked for; None if it was not.
+    leaving: JobState | None = None
 
     def hold(self, lease_id: str) -> None:
         """Note a lease that was granted."""

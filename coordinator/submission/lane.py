@@ -245,6 +245,24 @@ class Lane:
         self._book.submit(submission)
         self._loop.wake()
 
+    def prioritise(self, job_id: str, priority: int) -> None:
+        """The job's proof, if it is with this lane, has this priority from now on."""
+        self._book.prioritise(job_id, priority)
+        self._loop.wake()
+
+    def submission_of(self, job_id: str) -> Submission | None:
+        """What the job is about now, if it is with this lane."""
+        return self._book.submission_of(job_id)
+
+    def is_on_its_way(self, job_id: str) -> bool:
+        """Whether a transaction for the job's proof is live, or just being stored with what was signed."""
+        return self._book.is_on_its_way(job_id) or job_id in self._ledger.being_signed
+
+    @property
+    def failed_signings(self) -> int:
+        """Times that the ledger failed to take what was signed, so that only it knows whether it holds that."""
+        return self._ledger.being_signed.failures
+
     def let_go(self, job_id: str) -> None:
         """The job is no longer this lane's: forget its proof, but follow its transaction if one is live."""
         self._book.let_go(job_id)

@@ -10,6 +10,7 @@ from coordinator.submission.attempt import Attempt, AttemptState
 from coordinator.submission.outcome import Submission, claim_of
 from coordinator.submission.pending import LiveTransaction
 from coordinator.submission.proof_book import ProofBook
+from coordinator.submission.withdrawal import BeingStored
 
 
 class LaneLedger:
@@ -32,6 +33,8 @@ class LaneLedger:
         self._address = address
         self._has_lane = has_lane
         self._takes_orphans = takes_orphans
+        #: Jobs for which a transaction is signed that is not in the book yet.
+        self.being_signed = BeingStored()
 
     # ---- rows that are live already ------------------------------------------------------------------------------
 
@@ -64,7 +67,8 @@ class LaneLedger:
 
     async def store_signed(self, rows: Sequence[Attempt]) -> None:
         """Store rows with what was signed for them."""
-        await self._store.update_attempts(rows)
+        with self.being_signed.of({row.job_id for row in rows}):
+            await self._store.update_attempts(rows)
 
     async def close_prepared(self, attempts: Sequence[Attempt]) -> None:
         """Free the claims of rows for which nothing was signed."""

@@ -29,6 +29,7 @@ from coordinator.submission.limits import Settings
 from coordinator.submission.outcome import Outcome, Paused, Reassigned, Stale, Submission, claim_of
 from coordinator.submission.reporter import Reporter
 from coordinator.submission.submitter import SignerStatus
+from coordinator.submission.withdrawal import nothing_may_land
 from hashfleet.action import Action, Work
 from hashfleet.errors import ChainError, InvalidInput, KeyProblem, WorkPaused
 
@@ -58,6 +59,8 @@ class Lanes:
     ) -> None:
         """`keys` in the order in which they are preferred; none at all only watches."""
         self._chain = chain
+        self._store = store
+        self._height = -1
         self._reporter = Reporter(on_outcome)
         self._lanes: dict[str, Lane] = {}
         for key in keys:
@@ -180,8 +183,34 @@ class Lanes:
         self._told.pop(submission.job_id, None)
         target.submit(submission)
 
+    def prioritise(self, job_id: str, priority: int) -> None:
+        """The job's proof has this priority from now on."""
+        if (submission := self._unassigned.get(job_id)) is not None:
+            self._unassigned[job_id] = replace(submission, priority=priority)
+            self._wake.set()
+        for lane in self._lanes.values():
+            lane.prioritise(job_id, priority)
+
+    async def withdraw(self, job_id: str) -> bool:
+        """Let go of the job's proof, unless a transaction for it may land; see `Submitter.withdraw`."""
+        failed = self._failed_signings()
+        attempts = await self._store.attempts_of(job_id)
+        if not nothing_may_land(attempts, self._height) or self._failed_signings() != failed:
+            return False
+        if any(lane.is_on_its_way(job_id) for lane in self._lanes.values()):
+            return False
+        self._unassigned.pop(job_id, None)
+        self._told.pop(job_id, None)
+        for lane in self._lanes.values():
+            lane.let_go(job_id)
+        return True
+
+    def _failed_signings(self) -> int:
+        return sum(lane.failed_signings for lane in self._lanes.values())
+
     def block_seen(self, height: int) -> None:
         """A block of this height is committed."""
+        self._height = max(self._height, height)
         for lane in self._lanes.values():
             lane.block_seen(height)
         if self._unassigned:
@@ -220,8 +249,11 @@ class Lanes:
             )
         if address == lane.address:
             raise KeyProblem(f"the key {address} has its rights all the same; the chain should be asked again later")
+        current = lane.submission_of(submission.job_id)
+        if current is None or current.work != submission.work:
+            return None  # withdrawn meanwhile, or about another puzzle now
         logger.info("Job %s is signed for with %s from now on, not with %s.", submission.job_id, address, lane.address)
-        await self._give(submission, address)
+        await self._give(current, address)
         return None
 
     async def _choose_for(self, work: Work, current: str = "") -> str | None:

@@ -138,6 +138,23 @@ class ProofBook:
         known.not_before = ripe_at(submission.work, submission.proof)
         self.file(known)
 
+    def prioritise(self, job_id: str, priority: int) -> None:
+        """The job's proof, if there is one, has this priority from now on."""
+        proof = self._of_job(job_id)
+        if proof is not None:
+            proof.submission = replace(proof.submission, priority=priority)
+            self.file(proof)
+
+    def submission_of(self, job_id: str) -> Submission | None:
+        """What the job is about now, if it is this lane's."""
+        proof = self._of_job(job_id)
+        return proof.submission if proof is not None else None
+
+    def is_on_its_way(self, job_id: str) -> bool:
+        """Whether a live transaction holds the job's proof."""
+        proof = self._of_job(job_id)
+        return proof is not None and proof.transaction is not None
+
     def let_go(self, job_id: str, but_for: Claim | None = None) -> None:
         """The job is about another claim now: forget its proof, but follow its transaction if one is live."""
         before, _ = self._claims.get(job_id, (None, False))
@@ -212,6 +229,11 @@ class ProofBook:
         elif not by_coordinator:
             self.let_go(attempt.job_id, claim)  # the ledger is read oldest first
             self._claims[attempt.job_id] = claim, False
+
+    def _of_job(self, job_id: str) -> PendingProof | None:
+        claim, _ = self._claims.get(job_id, (None, False))
+        proof = self._proofs.get(claim) if claim is not None else None
+        return proof if proof is not None and proof.submission.job_id == job_id else None
 
     def _add(self, claim: Claim, submission: Submission) -> PendingProof:
         self._arrivals += 1

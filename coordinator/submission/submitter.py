@@ -72,6 +72,18 @@ class Submitter(Protocol):
         """Queue a proof. A claim that is on its way already goes on as it is."""
         ...
 
+    def prioritise(self, job_id: str, priority: int) -> None:
+        """The job's proof has this priority from now on; nothing is done if it is not here (any more)."""
+        ...
+
+    async def withdraw(self, job_id: str) -> bool:
+        """Let go of the job's proof for good; False, and nothing is changed, while something of it may land.
+
+        That is while a live row of the ledger stands for something signed, or for a row of an outbox; while such a row
+        is just being stored; and where one is in the chain already. Raises StoreError, and then nothing is changed.
+        """
+        ...
+
     def block_seen(self, height: int) -> None:
         """A block of this height is committed."""
         ...

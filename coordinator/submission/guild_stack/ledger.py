@@ -9,6 +9,7 @@ from coordinator.store.protocol import LiveAttemptExists, Store
 from coordinator.submission.attempt import Attempt, AttemptState
 from coordinator.submission.guild_stack.proofs import OutboxBook, OutboxProof
 from coordinator.submission.outcome import claim_of
+from coordinator.submission.withdrawal import BeingStored
 from hashfleet.action import Work
 
 
@@ -20,6 +21,8 @@ class OutboxLedger:
         self._store = store
         self._book = book
         self._clock = clock
+        #: Jobs for which it is being stored that a row of the outbox is about to be made.
+        self.being_claimed = BeingStored()
 
     async def recover(self) -> None:
         """Take up what is live."""
@@ -36,6 +39,10 @@ class OutboxLedger:
             if claim_of(attempt.work) == claim and not attempt.address
         ]
 
+    async def of_job(self, job_id: str) -> list[Attempt]:
+        """All that the ledger holds of a job."""
+        return await self._store.attempts_of(job_id)
+
     async def ended_rows(self, attempt: Attempt) -> frozenset[int]:
         """Rows of the outbox that have come to nothing for this attempt's claim, as far as its job tells."""
         claim = claim_of(attempt.work)
@@ -46,8 +53,10 @@ class OutboxLedger:
         )
 
     async def take_claim(self, proof: OutboxProof, now: Work) -> bool:
-        """Store that a row is about to be made; False if the claim is taken. Then the proof may have got its attempt
-        from the ledger."""
+        """Store that a row is about to be made; False if the claim is taken, or the proof not wanted any more. Then the
+        proof may have got its attempt from the ledger."""
+        if not proof.wanted:
+            return False
         at = self._clock()
         attempt = Attempt(
             job_id=proof.submission.job_id,
@@ -64,7 +73,8 @@ class OutboxLedger:
             updated_at=at,
         )
         try:
-            proof.attempt = await self._store.add_attempt(attempt)
+            with self.being_claimed.of({attempt.job_id}):
+                proof.attempt = await self._store.add_attempt(attempt)
         except LiveAttemptExists:
             for other in await self._store.live_attempts():
                 if claim_of(other.work) == claim_of(now) and not other.address:

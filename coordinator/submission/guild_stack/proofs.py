@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coordinator.submission.attempt import Attempt
 from coordinator.submission.decision import ripe_at
@@ -36,7 +36,7 @@ class OutboxProof:
     void_since: int | None = None
     #: Height at which the row was first found missing.
     missing_since: int | None = None
-    #: False once the coordinator has a newer proof for the job: the row alone is followed to its end.
+    #: False once the job's proof is withdrawn, or a newer one came: the row alone is followed to its end.
     wanted: bool = True
     told: str = ""
 
@@ -80,11 +80,7 @@ class OutboxBook:
     def submit(self, submission: Submission) -> None:
         """Take a proof. A claim that is on its way already goes on as it is."""
         claim = claim_of(submission.work)
-        for other, proof in list(self._proofs.items()):
-            if other != claim and proof.submission.job_id == submission.job_id:
-                proof.wanted = False
-                if proof.attempt is None:
-                    del self._proofs[other]
+        self.let_go(submission.job_id, claim)
         known = self._proofs.get(claim)
         if known is None:
             known = self._add(submission)
@@ -94,6 +90,24 @@ class OutboxBook:
             known.announce = known.attempt is not None
         # One block later than it may be sent: the agent simulates on the state before the next block.
         known.not_before = max(known.not_before, ripe_at(submission.work, submission.proof) + 1)
+
+    def let_go(self, job_id: str, but_for: Claim | None = None) -> None:
+        """Forget the job's proofs, but follow their rows, if there are any."""
+        for claim, proof in list(self._proofs.items()):
+            if claim != but_for and proof.submission.job_id == job_id:
+                proof.wanted = False
+                if proof.attempt is None:
+                    del self._proofs[claim]
+
+    def prioritise(self, job_id: str, priority: int) -> None:
+        """The job's proofs have this priority from now on."""
+        for proof in self._proofs.values():
+            if proof.submission.job_id == job_id:
+                proof.submission = replace(proof.submission, priority=priority)
+
+    def is_on_its_way(self, job_id: str) -> bool:
+        """Whether a live attempt stands for a proof of the job."""
+        return any(proof.attempt is not None and proof.submission.job_id == job_id for proof in self._proofs.values())
 
     def adopt(self, attempt: Attempt) -> None:
         """Follow a live attempt of the ledger."""

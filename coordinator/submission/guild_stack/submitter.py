@@ -21,6 +21,7 @@ from coordinator.submission.guild_stack.telling import Teller
 from coordinator.submission.outcome import Outcome, Submission
 from coordinator.submission.record import Record
 from coordinator.submission.submitter import SignerStatus
+from coordinator.submission.withdrawal import nothing_may_land
 from hashfleet.action import Action
 from hashfleet.errors import BadChainAnswer, ChainError, ChainUnavailable, KeyProblem
 
@@ -101,6 +102,23 @@ class GuildStackSubmitter:
         """Queue a proof; smaller priority goes first. A claim that is on its way already goes on as it is."""
         self._book.submit(submission)
         self._loop.wake()
+
+    def prioritise(self, job_id: str, priority: int) -> None:
+        """The job's proof has this priority from now on; a row that is made keeps its place."""
+        self._book.prioritise(job_id, priority)
+        self._loop.wake()
+
+    async def withdraw(self, job_id: str) -> bool:
+        """Let go of the job's proof, unless a row of the outbox may stand for it; see `Submitter.withdraw`."""
+        claiming = self._ledger.being_claimed
+        failed = claiming.failures
+        attempts = await self._ledger.of_job(job_id)
+        if not nothing_may_land(attempts, self._loop.height) or claiming.failures != failed:
+            return False
+        if job_id in claiming or self._book.is_on_its_way(job_id):
+            return False
+        self._book.let_go(job_id)
+        return True
 
     def block_seen(self, height: int) -> None:
         """A block of this height is indexed."""

@@ -15,7 +15,7 @@ import hypothesis.strategies as st
 from hypothesis import Phase, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from coordinator.core.commands import GrantLease, SendVerdict, SubmitProof
+from coordinator.core.commands import GrantLease, SendVerdict, SubmitProof, WithdrawProof
 from coordinator.core.events import (
     BlockCommitted,
     CancelRequested,
@@ -24,10 +24,12 @@ from coordinator.core.events import (
     LeaseEnded,
     LeaseProgressed,
     PriorityRequested,
+    ProofWithdrawn,
     SubmissionStale,
     Ticked,
     TransactionIncluded,
     Trouble,
+    WithdrawalRefused,
     WorkerDraining,
     WorkerHeard,
     WorkerLost,
@@ -38,7 +40,7 @@ from coordinator.core.job import Job, JobState, Transaction, TransactionState
 from coordinator.core.lease import Lease
 from coordinator.core.schedule import zeros_needed
 from hashfleet.action import Action, Work
-from hashfleet.errors import JobFinal, JobNotFound
+from hashfleet.errors import JobNotFound
 from hashfleet.job_request import Mode, Priority, StartMode
 from hashfleet.proof import verify
 
@@ -82,6 +84,8 @@ class Histories(RuleBasedStateMachine):
         #: What is on its way, and every (puzzle, nonce) that was handed to the lane since the last restart.
         self.submitted: list[tuple[str, Work]] = []
         self.sent: set[tuple[Work, str]] = set()
+        #: Jobs whose proof is to be withdrawn, until the lane has answered.
+        self.withdrawals: dict[str, None] = {}
         #: Most zeros that were accepted, by job and prefix.
         self.accepted: dict[tuple[str, bytes], int] = {}
         self.hits: list[tuple[Lease, str]] = []
@@ -238,8 +242,20 @@ class Histories(RuleBasedStateMachine):
 
     @rule(job_id=consumes(jobs))
     def cancel(self, job_id: str) -> None:
-        with contextlib.suppress(JobNotFound, JobFinal):
+        with contextlib.suppress(JobNotFound):
             self.play.tell(CancelRequested(self.play.now, job_id))
+
+    @precondition(lambda self: self.withdrawals)
+    @rule(data=st.data(), withdrawn=st.booleans())
+    def answer_withdrawal(self, data: st.DataObject, withdrawn: bool) -> None:
+        job_id = data.draw(st.sampled_from(sorted(self.withdrawals)))
+        del self.withdrawals[job_id]
+        before = self.job(job_id)
+        self.play.tell((ProofWithdrawn if withdrawn else WithdrawalRefused)(self.play.now, job_id))
+        if before is not None and withdrawn:
+            assert self.play.stored[job_id].state is JobState.CANCELLED, "a withdrawn proof leaves its job unfinished"
+        elif before is not None:
+            assert self.play.stored[job_id].state is before.state is JobState.SUBMITTING
 
     @rule(job_id=jobs, priority=st.sampled_from(Priority))
     def prioritise(self, job_id: str, priority: Priority) -> None:
@@ -277,6 +293,7 @@ class Histories(RuleBasedStateMachine):
         self.play, height, self.seen = again, self.play.height, 0
         self.submitted.clear()
         self.sent.clear()
+        self.withdrawals.clear()
         self.old_leases.clear()
         self.hits.clear()
         self.play.tell(JobsRestored(again.now, unfinished))
@@ -298,6 +315,9 @@ class Histories(RuleBasedStateMachine):
                 self.sent.add((command.work, command.proof.nonce))
                 assert self.play.stored[command.job_id].found is not None, "a proof is submitted before it is stored"
                 assert command.proof.zeros >= zeros_needed(command.work, self.play.height), "a proof is too weak"
+            elif isinstance(command, WithdrawProof):
+                assert command.job_id not in self.withdrawals, "a proof is withdrawn twice"
+                self.withdrawals[command.job_id] = None
         self.seen = len(self.play.commands)
 
     @invariant()

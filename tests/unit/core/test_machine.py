@@ -43,7 +43,7 @@ from coordinator.core.lease import Lease
 from coordinator.core.machine import SILENCE_LIMIT_SECONDS
 from coordinator.core.roster import SMALL_LEASES_PER_DEVICE
 from hashfleet.action import Action, Work
-from hashfleet.errors import JobFinal, JobNotFound
+from hashfleet.errors import JobNotFound
 from hashfleet.job_request import JobRequest, Priority
 from hashfleet.proof import verify
 
@@ -464,14 +464,6 @@ def test_a_cancelled_job_stops_at_once(play: Play, running: Running) -> None:
     commands = play.tell(CancelRequested(play.now, "pow_1"))
     assert len(of_kind(commands, CancelLease)) == 2
     assert play.job().state is JobState.CANCELLED
-
-
-def test_a_job_with_its_transaction_under_way_cannot_be_cancelled(play: Play, running: Running) -> None:
-    lease = running()
-    play.hit(lease, solve(lease, 3))
-    with pytest.raises(JobFinal):
-        play.tell(CancelRequested(play.now, "pow_1"))
-    assert play.job().state is JobState.SUBMITTING
 
 
 def test_an_unknown_job_cannot_be_cancelled(play: Play) -> None:

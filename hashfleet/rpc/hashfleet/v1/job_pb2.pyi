@@ -60,13 +60,13 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_RUNNING: _JobState.ValueType  # 3
     """Ripe: leased to workers, or first in line for one."""
     JOB_STATE_SUBMITTING: _JobState.ValueType  # 4
-    """A valid proof is found; its transaction is being signed, broadcast or confirmed."""
+    """A valid proof is found; its transaction is being signed, broadcast or confirmed, or error says what it waits for."""
     JOB_STATE_COMPLETED: _JobState.ValueType  # 5
     """The transaction is included and succeeded; or, with MODE_RETURN_PROOF, the proof is found and valid."""
     JOB_STATE_FAILED: _JobState.ValueType  # 6
     """It will not be completed; error says why."""
     JOB_STATE_CANCELLED: _JobState.ValueType  # 7
-    """Cancelled on request before a transaction was sent."""
+    """Cancelled on request while no transaction of it could land."""
 
 class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
     """Where a job stands. completed, failed and cancelled are final."""
@@ -79,13 +79,13 @@ JOB_STATE_WAITING: JobState.ValueType  # 2
 JOB_STATE_RUNNING: JobState.ValueType  # 3
 """Ripe: leased to workers, or first in line for one."""
 JOB_STATE_SUBMITTING: JobState.ValueType  # 4
-"""A valid proof is found; its transaction is being signed, broadcast or confirmed."""
+"""A valid proof is found; its transaction is being signed, broadcast or confirmed, or error says what it waits for."""
 JOB_STATE_COMPLETED: JobState.ValueType  # 5
 """The transaction is included and succeeded; or, with MODE_RETURN_PROOF, the proof is found and valid."""
 JOB_STATE_FAILED: JobState.ValueType  # 6
 """It will not be completed; error says why."""
 JOB_STATE_CANCELLED: JobState.ValueType  # 7
-"""Cancelled on request before a transaction was sent."""
+"""Cancelled on request while no transaction of it could land."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
 class _Priority:
@@ -245,8 +245,8 @@ class JobSpec(_message.Message):
     0 means that start_mode decides.
     """
     deadline_height: _builtins.int
-    """The committed height by which the proof should be there: hashing starts early enough for that, and the job fails
-    once the chain is past it without a proof. 0 means no deadline.
+    """The committed height by which the proof should be in the chain: hashing starts early enough for that, and the job
+    fails once the chain is past it, unless a transaction of it may still land then. 0 means no deadline.
     """
     weight: _builtins.int
     """Share of the fleet beside jobs that tie with this one, 1 to 1000; 0 means 1."""

@@ -120,7 +120,8 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Stops a job. Cancelling a cancelled job is not an error; a job whose transaction is sent cannot be cancelled.
+        """Stops a job. Cancelling a cancelled job is not an error; a job that is over cannot be cancelled, nor one while a
+        transaction of it may land. One that has its proof, but no such transaction, can.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

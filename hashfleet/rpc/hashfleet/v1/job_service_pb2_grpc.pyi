@@ -52,7 +52,9 @@ class JobServiceStub:
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
     """The job now, then again after each change; ends after a final state."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
-    """Stops a job. Cancelling a cancelled job is not an error; a job whose transaction is sent cannot be cancelled."""
+    """Stops a job. Cancelling a cancelled job is not an error; a job that is over cannot be cancelled, nor one while a
+    transaction of it may land. One that has its proof, but no such transaction, can.
+    """
     SetJobPriority: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.SetJobPriorityRequest, _job_service_pb2.SetJobPriorityResponse]
     """Changes who goes first."""
 
@@ -80,7 +82,9 @@ class JobServiceAsyncStub(JobServiceStub):
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
     """The job now, then again after each change; ends after a final state."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
-    """Stops a job. Cancelling a cancelled job is not an error; a job whose transaction is sent cannot be cancelled."""
+    """Stops a job. Cancelling a cancelled job is not an error; a job that is over cannot be cancelled, nor one while a
+    transaction of it may land. One that has its proof, but no such transaction, can.
+    """
     SetJobPriority: _aio.UnaryUnaryMultiCallable[_job_service_pb2.SetJobPriorityRequest, _job_service_pb2.SetJobPriorityResponse]  # type: ignore[assignment]
     """Changes who goes first."""
 
@@ -141,7 +145,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
-        """Stops a job. Cancelling a cancelled job is not an error; a job whose transaction is sent cannot be cancelled."""
+        """Stops a job. Cancelling a cancelled job is not an error; a job that is over cannot be cancelled, nor one while a
+        transaction of it may land. One that has its proof, but no such transaction, can.
+        """
 
     @_abc_1.abstractmethod
     def SetJobPriority(
