@@ -16,7 +16,7 @@ class WorkReader:
         self._limits = limits
 
     async def read(self, work: Work, founding: Founding | None = None) -> WorkReading:
-        """The puzzle as it is now; of a charter also whether it may be founded so. Raises what the chain client does."""
+        """The puzzle as it is now; of a charter also whether it may be founded so. Raises as the chain client does."""
         self._limits.note_read()
         if work.charter is not None:
             reactor = founding.reactor_id if founding is not None else ""
