@@ -34,11 +34,11 @@ from coordinator.chain.endpoint_choice import (
     state_of,
     told_progress,
 )
+from coordinator.chain.node import CATCHING_UP
 from coordinator.chain.node_facts import VersionWatch
 from coordinator.chain.rest_transport import RestTransport
 from coordinator.chain.structsd import (
     CALL_TIMEOUT,
-    CATCHING_UP,
     POLL_SECONDS,
     QUERIES_LONG,
     SILENCE_SECONDS,

@@ -21,7 +21,7 @@ from fault_catalogue import Step, Way
 
 from bench.inline_worker import InlineWorker
 from coordinator import service
-from coordinator.chain import block_feed, endpoint_choice, node_facts, rights, structsd
+from coordinator.chain import block_feed, endpoint_choice, node_facts, reading, rights
 from coordinator.chain.client import Account, Block, ChainClient, TxAnswer
 from coordinator.chain.failover import FailoverClient
 from coordinator.chain.rest_transport import RestTransport
@@ -48,7 +48,7 @@ RATE = 2000.0
 for module, pauses in {
     endpoint_choice: {"FIRST_PAUSE": 0.005, "LONGEST_PAUSE": 0.03, "REFUSED_PAUSE": 0.03},
     block_feed: {"_FIRST_PAUSE": 0.01, "_LONGEST_PAUSE": 0.1, "_RESULTS_PAUSE": 0.1},
-    structsd: {"_READ_AGAIN_SECONDS": 0.003},
+    reading: {"_READ_AGAIN_SECONDS": 0.003},
     node_facts: {"FACTS_SECONDS": 0.1},
     rights: {"RIGHT_SECONDS": 0.1, "OWNER_SECONDS": 0.02},
     service: {"_FIRST_PAUSE": 0.005, "_LAST_PAUSE": 0.05},

@@ -208,14 +208,14 @@ async def test_a_node_that_tells_of_no_guilds_and_reactors_leaves_them_to_the_ch
     client: StructsdClient, devnet: Devnet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (await founded(client, devnet, (await client.read_charter("1-11", "1-11")).work, KEY)).code == 0
-    find = client._transport.find
+    find = client._node._transport.find
 
     async def without(query: Any, *asked: Any) -> Any:
         if query in (queries.GUILD, queries.REACTOR):
             raise NotServed("unknown method")
         return await find(query, *asked)
 
-    monkeypatch.setattr(client._transport, "find", without)
+    monkeypatch.setattr(client._node._transport, "find", without)
     assert (await client.read_charter("1-11", "1-11", "3-99")).work.object_id == "1-11"
 
 

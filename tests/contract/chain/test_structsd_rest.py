@@ -97,7 +97,7 @@ async def test_zero_members_that_nested_messages_leave_out_are_zeros(chain: Any)
             }
         ).encode(),
     )
-    struct = await client._struct("5-28", None)
+    struct = await client._objects.struct("5-28", None)
     assert (struct.build_anchor, struct.built, struct.mine_anchor) == (1283950, False, 0)
 
 
