@@ -9,11 +9,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from coordinator.chain.client import ChainClient, TxAnswer
 from coordinator.submission.attempt import Attempt, AttemptState
 from coordinator.submission.block_loop import BlockLoop
-from coordinator.submission.decision import After, after_failure, may_surface, pause_blocks, transaction_of, weigh
+from coordinator.submission.decision import (
+    After,
+    after_failure,
+    counts,
+    may_surface,
+    pause_blocks,
+    transaction_of,
+    weigh,
+)
 from coordinator.submission.lane_ledger import LaneLedger
 from coordinator.submission.limits import Limits
 from coordinator.submission.outcome import GaveUp, Included, Rejected, Stale, Submission
@@ -26,6 +35,9 @@ from coordinator.submission.verdict import Disposition, concerns_whole, disposit
 from hashfleet.errors import ChainError, KeyProblem
 
 logger = logging.getLogger(__name__)
+
+#: Said of a founding that failed in a block.
+PAID: Final = "its fee is paid and would be paid again, so it is not sent again by itself"
 
 
 class Aftermath:
@@ -73,14 +85,25 @@ class Aftermath:
             reason = why(attempt, answer) if len(ended) == 1 else _why_together(attempt, ended, answer)
             await self._reporter.tell(Rejected(proof.submission.job_id, transaction_of(attempt), reason))
         if len(proofs) > 1:
-            for proof in wanted:
-                proof.not_before = self._loop.height + 1
-            if is_too_large(answer):
-                self._limits.batch = max(1, min(self._limits.batch, len(proofs) // 2))
-            if not concerns_whole(answer):
-                self._book.split(wanted)
+            await self._after_sharing(wanted, answer)
         elif wanted:
             await self._after(wanted[0], ended[0], answer)
+
+    async def _after_sharing(self, proofs: Sequence[PendingProof], answer: TxAnswer) -> None:
+        """The transaction that these proofs shared was refused or failed."""
+        for proof in proofs:
+            proof.not_before = self._loop.height + 1
+        if is_too_large(answer):
+            self._limits.batch = max(1, min(self._limits.batch, len(proofs) // 2))
+        what = disposition(answer)
+        if what is not Disposition.UNKNOWN_ANTE and not concerns_whole(answer):
+            self._book.split(proofs)
+            return
+        for proof in proofs:
+            if what is Disposition.OTHER_KEY or (
+                what is Disposition.UNKNOWN_ANTE and await self._asked_for_the_right(proof) is Disposition.OTHER_KEY
+            ):
+                await self._to_other_key(proof, _said(answer))
 
     async def _after(self, proof: PendingProof, ended: Attempt, answer: TxAnswer) -> None:
         """The transaction of this proof alone was refused or failed."""
@@ -92,23 +115,30 @@ class Aftermath:
             logger.error("The operator should look at this: %s (job %s).", reason, proof.submission.job_id)
         if what is Disposition.UNKNOWN_ANTE:
             what = await self._asked_for_the_right(proof)
-        after = after_failure(what, proof.failures, in_block=ended.height is not None, cause=ended.cause)
-        if after is After.OTHER_KEY:
-            told = f"the key {self._address} may not do it: {reason}"
-            logger.error("The operator should look at this: %s (job %s).", told, ended.job_id)
-            kept = await self.hand_on(proof)
-            if kept is None:
-                return
-            reason, after = f"{reason}; {kept}", After.PAUSE
-        match after:
+        in_block, priced = ended.height is not None, ended.work.action.priced
+        match after_failure(what, proof.failures, in_block=in_block, priced=priced, cause=ended.cause):
             case After.GIVE_UP:
+                reason = f"{reason}; {PAID}" if in_block and priced else reason
                 await self.close(proof, GaveUp(proof.submission.job_id, reason))
+            case After.OTHER_KEY:
+                await self._to_other_key(proof, reason)
             case After.PAUSE:
-                proof.pauses += 1
-                proof.not_before = self._loop.height + pause_blocks(proof.pauses)
-                await self._reporter.tell_paused(proof, reason)
-            case _:
+                await self._pause(proof, reason)
+            case After.AGAIN:
                 proof.not_before = self._loop.height + 1
+
+    async def _pause(self, proof: PendingProof, reason: str) -> None:
+        proof.pauses += 1
+        proof.not_before = self._loop.height + pause_blocks(proof.pauses)
+        await self._reporter.tell_paused(proof, reason)
+
+    async def _to_other_key(self, proof: PendingProof, reason: str) -> None:
+        """The chain says that our key may not do it."""
+        told = f"the key {self._address} may not do it: {reason}"
+        logger.error("The operator should look at this: %s (job %s).", told, proof.submission.job_id)
+        kept = await self.hand_on(proof)
+        if kept is not None:
+            await self._pause(proof, f"{reason}; {kept}")
 
     async def hand_on(self, proof: PendingProof) -> str | None:
         """Let another key have a proof that ours may not sign for; why it has to wait here instead, else None."""
@@ -162,6 +192,26 @@ class Aftermath:
                     )
             if landed is not None and landed.tx_hash is not None:
                 await self.land(proof, landed)
+                return True
+        return False
+
+    async def failed_before(self, proof: PendingProof) -> bool:
+        """Whether what is priced failed in a block before, so that it is not paid for again; then it is done with.
+
+        Only the ledger knows if we crashed after it had ended.
+        """
+        if not proof.submission.work.action.priced:
+            return False
+        for attempt in await self._ledger.ended_attempts(proof.submission):
+            if attempt.state is not AttemptState.REJECTED or attempt.height is None:
+                continue
+            assert attempt.tx_hash is not None
+            assert attempt.code is not None
+            assert attempt.codespace is not None
+            answer = TxAnswer(attempt.tx_hash, attempt.code, attempt.codespace, attempt.log, attempt.height)
+            proof.failures += counts(disposition(answer))
+            await self._after(proof, attempt, answer)
+            if proof.forgotten:
                 return True
         return False
 

@@ -39,6 +39,8 @@ RESEND_AFTER: Final = 2
 MAX_FAILURES: Final = 5
 #: The same where the chain says that it hashes another form of preimage: once more, if a node was just being upgraded.
 MAX_OTHER_FORM: Final = 2
+#: The same of what each try in a block is paid for: once more, and only where the next block may answer otherwise.
+MAX_PAID: Final = 2
 #: An object that takes no proof now is tried again after 2, 4, 8, ... blocks, and never more than this (6 minutes).
 MAX_PAUSE_BLOCKS: Final = 64
 #: A proof that nodes refuse is tried again after 1, 2, 4, ... blocks, and never more than this: it must neither keep
@@ -176,6 +178,8 @@ class After(enum.Enum):
 _OF_THE_MOMENT: Final = frozenset(
     {Disposition.PAUSE, Disposition.RETRY_NEXT_BLOCK, Disposition.RESYNC_SEQUENCE, Disposition.UNKNOWN_ANTE}
 )
+#: Causes with which the same proof, or the work read anew, meets another answer in the next block.
+_OF_THIS_BLOCK: Final = frozenset({RejectionCause.DIFFICULTY, RejectionCause.ANCHOR_MOVED})
 
 
 def counts(what: Disposition) -> bool:
@@ -192,13 +196,22 @@ def weigh(what: Disposition, cause: RejectionCause | None) -> Disposition:
 
 
 def after_failure(
-    what: Disposition, failures: int, *, in_block: bool = False, cause: RejectionCause | None = None
+    what: Disposition,
+    failures: int,
+    *,
+    in_block: bool = False,
+    priced: bool = False,
+    cause: RejectionCause | None = None,
 ) -> After:
     """What becomes of the proof, given the failures in blocks that it has had so far, of those that count.
 
-    The cause is read from a log, so it may only have us try less often.
+    What is priced was paid for if a block executed it, and is not tried again to no purpose. The cause is read from a
+    log, so it may have us try once more of what is priced, and else only less often.
     """
     if what is Disposition.GIVE_UP:
+        return After.GIVE_UP
+    paid = priced and in_block and (counts(what) or what is Disposition.PAUSE)
+    if paid and (cause not in _OF_THIS_BLOCK or failures >= MAX_PAID):
         return After.GIVE_UP
     if not counts(what):
         # Never given up, or others who fill the blocks would cost us good proofs. In a block it costs one free

@@ -9,10 +9,10 @@ from coordinator.chain.client import Account, ChainClient, TxAnswer
 from coordinator.submission.aftermath import Aftermath, answered
 from coordinator.submission.attempt import AttemptState
 from coordinator.submission.block_loop import BlockLoop
-from coordinator.submission.decision import Fitness, Follow, counts, follow, judge
+from coordinator.submission.decision import Fitness, Follow, counts, follow, judge, transaction_of
 from coordinator.submission.lane_ledger import LaneLedger
 from coordinator.submission.limits import Limits
-from coordinator.submission.outcome import Stale
+from coordinator.submission.outcome import Rejected, Stale
 from coordinator.submission.pending import LiveTransaction, PendingProof
 from coordinator.submission.proof_book import ProofBook
 from coordinator.submission.record import Record
@@ -123,12 +123,23 @@ class Follower:
         if answer is not None:
             await self._land(flying, answer)
             return
-        proofs = flying.proofs
-        await self._ledger.end(flying, lambda attempt: replace(attempt, state=AttemptState.SUPERSEDED))
+        proofs, seen = flying.proofs, flying.seen
+        reason = ""
+        if seen.overtaken_at is None and seen.attempt.state is AttemptState.BROADCAST:
+            # Were it not told, a node whose transactions no validator takes would have us sign for ever unheard.
+            reason = (
+                f"a node took transaction {flying.tx_hash}, but no block until its timeout at height "
+                f"{seen.attempt.timeout_height} holds it; it is signed anew"
+            )
+            self._record.last_error = reason
+            self._record.ended(rejected=True)
+        ended = await self._ledger.end(flying, lambda attempt: replace(attempt, state=AttemptState.SUPERSEDED))
         logger.info("Transaction %s can no longer land; a new one may be signed.", flying.tx_hash)
-        for proof in proofs:
+        for proof, attempt in zip(proofs, ended, strict=True):
             if not proof.wanted:
                 self._book.forget(proof)
+            elif reason:
+                await self._reporter.tell(Rejected(proof.submission.job_id, transaction_of(attempt), reason))
 
     async def _land(self, flying: LiveTransaction, answer: TxAnswer) -> None:
         """A block holds the transaction."""

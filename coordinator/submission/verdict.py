@@ -125,6 +125,8 @@ _WHOLE: Final = {
     ("sdk", 20),
     ("sdk", 30),
     ("sdk", WRONG_SEQUENCE),
+    ("structs-ante", 2010),
+    ("structs-ante", 2011),
     ("structs-ante", 2040),
     ("structs-ante", 2041),
 }

@@ -10,6 +10,7 @@ import pytest
 
 from coordinator.core.job import TransactionState
 from coordinator.store.protocol import StoreError
+from coordinator.submission.aftermath import PAID
 from coordinator.submission.attempt import AttemptState
 from coordinator.submission.lane import Broadcast, GaveUp, Included, Lane, Paused, Rejected, Settings, Signed, Stale
 from hashfleet.action import Action
@@ -506,6 +507,27 @@ async def test_a_timeout_that_passed_without_inclusion_supersedes_the_attempt_an
     assert scene.included == ["pow_1"]
 
 
+async def test_transactions_that_nodes_take_and_no_block_holds_raise_the_alarm_and_tell_the_job(scene: Scene) -> None:
+    scene.chain.includes = False
+    await scene.submit(*(scene.pose(number) for number in range(5)))
+    await scene.block(22)
+    told = [each for each in scene.told if isinstance(each, Rejected)]
+    assert {each.job_id for each in told} == {f"pow_{number}" for number in range(5)}
+    assert all(f"no block until its timeout at height {START + 20} holds it" in each.reason for each in told)
+    (status,) = (scene.lane.status(),)
+    assert (status.alarm, status.last_error) == ("", told[-1].reason)
+    await scene.block(22)
+    assert "10 of the last 10 transactions were rejected" in scene.lane.status().alarm
+
+
+async def test_a_transaction_that_no_node_took_is_no_rejection(scene: Scene) -> None:
+    scene.chain.next_broadcasts.extend(["lost before"] * 99)
+    await scene.submit(scene.pose(1))
+    await scene.block(22)
+    assert scene.ledger.rows[0].state is AttemptState.SUPERSEDED
+    assert not [each for each in scene.told if isinstance(each, Rejected)]
+
+
 async def test_a_lagging_node_does_not_make_an_attempt_superseded(scene: Scene) -> None:
     await scene.submit(scene.pose(1))
     scene.chain.includes = False
@@ -701,6 +723,59 @@ async def test_a_chain_that_hashes_another_form_is_a_persons_matter_and_tried_on
     await scene.block(40)
     assert len(scene.chain.broadcasts) == 2
     assert scene.of("pow_1")[-1] == "GaveUp"
+
+
+@pytest.mark.parametrize(("codespace", "code"), [("structs", 1800), ("structs", 1600), ("structs", 1201), ("sdk", 11)])
+async def test_a_founding_that_failed_in_a_block_is_paid_for_once(scene: Scene, codespace: str, code: int) -> None:
+    scene.chain.next_results.extend([(codespace, code)] * 9)
+    await scene.submit(scene.pose_charter("1-7", "1-7", ""))
+    await scene.block(200)
+    assert len(scene.chain.executed) == 1
+    assert scene.told[-1] == GaveUp("pow_guild", scene.told[-1].reason)
+    assert scene.told[-1].reason.startswith(f"the chain answered {codespace} {code}: as executed")
+    assert scene.told[-1].reason.endswith(PAID)
+
+
+async def test_a_founding_that_came_too_early_is_sent_in_the_next_block(scene: Scene) -> None:
+    submission = scene.pose_charter("1-7", "1-7", "")
+    theirs = f"{submission.work.prefix.decode()}{submission.proof.nonce}"
+    scene.chain.logs[""] = f"work failure for input ({theirs}) when trying to guild_charter on player 1-7"
+    scene.chain.next_results.append(("structs", 1800))
+    await scene.submit(submission)
+    await scene.block(3)
+    assert scene.included == ["pow_guild"]
+
+
+async def test_a_founding_that_a_rival_outran_is_stale_and_not_paid_for_again(scene: Scene) -> None:
+    submission = scene.pose_charter("1-7", "1-7", "")
+    theirs = f"{submission.work.prefix.decode()}{submission.proof.nonce}".replace("CHARTER100", "CHARTER131")
+    scene.chain.logs[""] = f"work failure for input ({theirs}) when trying to guild_charter on player 1-7"
+    await scene.submit(submission)
+    scene.chain.rival_completes(Action.CHARTER, "1-7")
+    await scene.block(3)
+    assert len(scene.chain.executed) == 1
+    assert scene.of("pow_guild")[-1] == "Stale"
+
+
+async def test_a_founding_that_failed_before_a_crash_is_not_paid_for_again(scene: Scene) -> None:
+    submission = scene.pose_charter("1-7", "1-7", "")
+    scene.chain.next_results.extend([("structs", 1600)] * 9)
+
+    async def crash(call: str) -> None:
+        if scene.chain.executed and call == "update_attempts done":
+            raise ChainUnavailable("and the process is gone")
+
+    await scene.submit(submission)
+    scene.ledger.interrupt = crash
+    await scene.block()
+    assert scene.ledger.rows[0].state is AttemptState.REJECTED
+    assert scene.of("pow_guild")[-1] == "Broadcast"
+    scene.ledger.interrupt = scene.chain.interrupt
+    await scene.restart()
+    await scene.submit(submission)
+    await scene.block(200)
+    assert len(scene.chain.executed) == 1
+    assert scene.told[-1].reason.endswith(PAID)
 
 
 async def test_a_refusal_for_good_gives_up(scene: Scene) -> None:

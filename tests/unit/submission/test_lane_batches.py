@@ -9,12 +9,14 @@ import pytest
 
 from coordinator.chain.client import WorkReading
 from coordinator.submission.attempt import AttemptState, RejectionCause
+from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import GaveUp, Rejected, Settings
 from hashfleet.action import Action
-from hashfleet.errors import InvalidInput
+from hashfleet.errors import InvalidInput, KeyProblem
 
 # A scene is what conftest.py sets up; pytest's importlib mode gives tests no way to name its type.
 Scene = Any
+FIRST, SECOND = (SigningKey(bytes(range(start, start + 32))) for start in (1, 2))
 
 
 async def batching(scene: Scene, most: int, **settings: int) -> None:
@@ -149,6 +151,29 @@ async def test_a_full_mempool_splits_nothing(scene: Scene) -> None:
     await scene.submit(*(scene.pose(number) for number in range(8)))
     await scene.block(2)
     assert [len(sent.proofs) for sent in scene.chain.sent()] == [8, 8]
+    assert len(scene.included) == 8
+
+
+@pytest.mark.parametrize("code", [2010, 2011])
+async def test_a_key_that_may_not_sign_hands_all_proofs_on_at_once_and_splits_nothing(scene: Scene, code: int) -> None:
+    await scene.run_lanes(FIRST, SECOND, batch=8, sends_per_block=1)
+    scene.chain.rights[FIRST.address] = KeyProblem("the permission is gone")
+    scene.chain.next_broadcasts.append(("structs-ante", code))
+    await scene.submit(*(replace(scene.pose(number), signer=FIRST.address) for number in range(8)))
+    await scene.block(3)
+    assert len(set(scene.included)) == 8
+    assert [(len(sent.proofs), sent.address) for sent in scene.chain.sent()] == [
+        (8, FIRST.address),
+        (8, SECOND.address),
+    ]
+
+
+async def test_v016s_one_code_for_every_refusal_splits_nothing_while_the_right_is_there(scene: Scene) -> None:
+    await batching(scene, 8, sends_per_block=1)
+    scene.chain.next_broadcasts.extend([("undefined", 1)] * 3)
+    await scene.submit(*(scene.pose(number) for number in range(8)))
+    await scene.block(5)
+    assert [len(sent.proofs) for sent in scene.chain.sent()] == [8, 8, 8, 8]
     assert len(scene.included) == 8
 
 

@@ -75,7 +75,9 @@ def test_the_expected_sequence_is_read_from_the_log_or_left_to_a_query(log: str,
     assert expected_sequence(log) == expected
 
 
-@pytest.mark.parametrize(("codespace", "code"), [("sdk", 32), ("sdk", 20), ("structs-ante", 2041)])
+@pytest.mark.parametrize(
+    ("codespace", "code"), [("sdk", 32), ("sdk", 20), ("structs-ante", 2041), ("structs-ante", 2011)]
+)
 def test_an_answer_about_account_or_mempool_says_nothing_about_any_proof(codespace: str, code: int) -> None:
     assert concerns_whole(answer(codespace, code))
 
