@@ -119,7 +119,7 @@ async def test_a_call_before_connecting_or_after_closing_is_unavailable(chain: A
 
 
 async def test_a_node_that_hangs_is_unavailable_after_the_time_limit(chain: Any) -> None:
-    client = await chain.connected(call_timeout=0.1)
+    client = await chain.connected(call_timeout=1.0)
     chain.node.before["Struct"] = asyncio.Event().wait
     with pytest.raises(ChainUnavailable, match="DEADLINE_EXCEEDED"):
         await client.read_work(Action.BUILD, "5-28")
@@ -703,7 +703,7 @@ async def test_a_node_that_says_already_exists_by_status_answers_as_the_mempool_
 
 
 async def test_a_broadcast_without_an_answer_is_unavailable_and_sent_once(chain: Any) -> None:
-    client = await chain.connected(call_timeout=0.1)
+    client = await chain.connected(call_timeout=1.0)
     chain.node.before["BroadcastTx"] = asyncio.Event().wait
     with pytest.raises(ChainUnavailable):
         await client.broadcast(TX)

@@ -15,7 +15,7 @@ from hashfleet.action import Action
 from hashfleet.errors import ChainUnavailable
 
 ADDRESS = "structs19rl4cm2hmr8afy4kldpxz3fka4jguq0acpz60a"
-LIMIT = 0.3
+LIMIT = 0.5
 
 
 @pytest.fixture
