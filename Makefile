@@ -35,7 +35,7 @@ test: $(DEV) ## Every test
 	@tools/test_prerequisites.sh $(BIN)/python $(PREREQUISITES)
 	@HASHFLEET_PREREQUISITES=$(PREREQUISITES) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-chaos: $(DEV) ## Every fault at every step of a submission, 200 seeds each: some four hours; PYTEST_ARGS="-k silent-drop" for some
+chaos: $(DEV) ## Every fault at every step of a submission, 200 seeds each: hours; PYTEST_ARGS="-k silent-drop" or "--chaos-seeds 40-199" for some
 	@nice $(BIN)/python -m pytest tests/chaos/test_faults.py tests/chaos/test_guild_stack_faults.py --chaos-seeds 200 $(PYTEST_ARGS)
 
 lint: $(DEV) ## Style, types, import directions, protos; needs no network once installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
@@ -146,10 +147,25 @@ def postgres_server() -> Iterator[PostgresServer]:
     server.stop()
 
 
+def chaos_seeds(text: str) -> range:
+    """The seeds that ``N`` (0 to N-1) or ``FIRST-LAST`` means."""
+    found = re.fullmatch("([0-9]+)(?:-([0-9]+))?", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor FIRST-LAST")
+    one, last = int(found[1]), found[2]
+    seeds = range(one) if last is None else range(one, int(last) + 1)
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"there are no seeds in {text!r}")
+    return seeds
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long the fault suite is to be."""
+    """How long the fault suites are to be."""
     parser.addoption(
-        "--chaos-seeds", type=int, default=2, metavar="N", help="runs of each fault at each step of a submission (2)"
+        "--chaos-seeds",
+        type=chaos_seeds,
+        metavar="N|FIRST-LAST",
+        help="play each fault at each step with the seeds 0 to N-1, or FIRST to LAST, instead of with one or two",
     )
 
 

@@ -6,19 +6,14 @@ What happens in a run, and what is compared at its end, stands in `doubles/fault
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
+from players import DOUBLES, ENOUGH, Play, cores, failures, listed, must_find, players
 
-DOUBLES = Path(__file__).with_name("doubles")
 RUNS = DOUBLES / "fault_runs.py"
+#: Without `--chaos-seeds`.
+FEW = range(2)
 
 FAULTS = (
     "drop-grpc-before",
@@ -59,75 +54,31 @@ STEPS = (
     "before-inclusion",
     "before-sight",
 )
-#: Seeds with which every fault can be expected to take place, whatever else is left to chance.
-ENOUGH = 20
-
-Told = dict[str, Any]
-
-
-class Player:
-    """A process that plays runs, one after the other."""
-
-    def __init__(self, log: Path) -> None:
-        self._log = log
-        with log.open("w") as said:
-            self._process = subprocess.Popen(
-                [sys.executable, str(RUNS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
-            )
-
-    def play(self, fault: str, step: str, seeds: range) -> list[Told]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        played = []
-        for seed in seeds:
-            self._process.stdin.write(f"{fault} {step} {seed} {seed}\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-            assert line, f"run {fault} {step} {seed} broke off: {self._log.read_text(errors='replace')[-4000:]}"
-            played.append(json.loads(line))
-        return played
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(60)
 
 
 @pytest.fixture(scope="module")
-def play(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Callable[..., list[Told]]]:
-    """Plays so many seeds of a fault at a step, on all cores."""
-    seeds: int = pytestconfig.getoption("--chaos-seeds")
-    folder = tmp_path_factory.mktemp("faults")
-    at_once = min(len(os.sched_getaffinity(0)), seeds)
-    players = [Player(folder / f"{number}.log") for number in range(at_once)]
-    with ThreadPoolExecutor(at_once) as threads:
-
-        def play_all(fault: str, step: str) -> list[Told]:
-            shares = [threads.submit(one.play, fault, step, range(n, seeds, at_once)) for n, one in enumerate(players)]
-            return [told for share in shares for told in share.result()]
-
-        yield play_all
-        for player in players:
-            player.close()
+def seeds(pytestconfig: pytest.Config) -> range:
+    """The seeds of each fault at each step."""
+    asked: range | None = pytestconfig.getoption("--chaos-seeds")
+    return FEW if asked is None else asked
 
 
-def failures(played: list[Told]) -> str:
-    """What was wrong, each with the command that plays it alone."""
-    return "\n".join(
-        f"{sys.executable} {RUNS} {told['fault']} {told['step']} {told['seed']}\n  " + "\n  ".join(told["wrong"])
-        for told in played
-        if told["wrong"]
-    )
+@pytest.fixture(scope="module")
+def play(tmp_path_factory: pytest.TempPathFactory, seeds: range) -> Iterator[Play]:
+    """Plays runs on all cores."""
+    at_once = min(cores(), len(seeds))
+    with players([[str(RUNS)]] * at_once, tmp_path_factory.mktemp("faults")) as play:
+        yield play
 
 
 @pytest.mark.timeout(3600)  # 200 seeds take minutes; each run has a limit of its own
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_whatever_goes_wrong_every_job_ends_right_and_nothing_is_sent_twice(
-    play: Callable[..., list[Told]], fault: str, step: str
+    play: Play, seeds: range, fault: str, step: str
 ) -> None:
-    played = play(fault, step)
-    assert not any(told["wrong"] for told in played), failures(played)
+    played = play((fault, step, seed) for seed in seeds)
+    assert not any(told["wrong"] for told in played), failures(RUNS, played)
     assert any(told["ordered"] for told in played), "the step was never reached"
     if len(played) >= ENOUGH:
         assert any(told["happened"] for told in played), "the fault never took place"
@@ -135,18 +86,7 @@ def test_whatever_goes_wrong_every_job_ends_right_and_nothing_is_sent_twice(
 
 
 def test_the_fault_suite_knows_every_fault_and_every_step() -> None:
-    listed = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import json, fault_catalogue as c; print(json.dumps([list(c.NAMES), [s.value for s in c.Step]]))",
-        ],
-        cwd=DOUBLES,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(listed.stdout) == [list(FAULTS), list(STEPS)]
+    assert listed("fault_catalogue", "NAMES") == [list(FAULTS), list(STEPS)]
 
 
 #: Defects, each with a fault by which the suite has to find it.
@@ -183,9 +123,4 @@ DEFECTS = {
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_the_fault_suite_finds_a_planted_defect(defect: str) -> None:
     which, planted = DEFECTS[defect]
-    program = f"{planted}import sys, fault_runs\nsys.exit(fault_runs.main({which.split()!r}))\n"
-    played = subprocess.run(
-        [sys.executable, "-c", program], cwd=DOUBLES, capture_output=True, text=True, timeout=110, check=False
-    )
-    assert played.returncode == 1, played.stdout[-2000:] + played.stderr[-2000:]
-    assert any(json.loads(line)["wrong"] for line in played.stdout.splitlines())
+    must_find(planted, "fault_runs", [which.split()])

@@ -7,19 +7,12 @@ other, because a run on a database takes longer than one on a node.
 
 from __future__ import annotations
 
-import json
-import os
-import queue
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from players import DOUBLES, ENOUGH, Play, cores, failures, listed, must_find, players
 
-DOUBLES = Path(__file__).with_name("doubles")
 RUNS = DOUBLES / "guild_stack_runs.py"
 
 FAULTS = (
@@ -63,91 +56,35 @@ STEPS = (
     "before-inclusion",
     "before-index",
 )
-#: Seeds with which every fault can be expected to take place, whatever else is left to chance.
-ENOUGH = 20
-
-Told = dict[str, Any]
-
-
-class Player:
-    """A process that plays runs on a database of its own, one after the other."""
-
-    def __init__(self, url: str, log: Path) -> None:
-        self._log = log
-        with log.open("w") as said:
-            self._process = subprocess.Popen(
-                [sys.executable, str(RUNS), url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
-            )
-
-    def play(self, fault: str, step: str, seed: int) -> Told:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{fault} {step} {seed} {seed}\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        assert line, f"run {fault} {step} {seed} broke off: {self._log.read_text(errors='replace')[-4000:]}"
-        told: Told = json.loads(line)
-        return told
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(60)
 
 
 @pytest.fixture(scope="module")
-def play(
-    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config, postgres_server: Any
-) -> Iterator[Callable[[str], list[Told]]]:
-    """Plays a fault at every step with so many seeds, on all cores."""
-    seeds: int = pytestconfig.getoption("--chaos-seeds")
-    folder = tmp_path_factory.mktemp("faults")
-    at_once = len(os.sched_getaffinity(0))
-    urls = [postgres_server.url(postgres_server.create()) for _ in range(at_once)]
-    players = [Player(url, folder / f"{number}.log") for number, url in enumerate(urls)]
-    idle: queue.SimpleQueue[Player] = queue.SimpleQueue()
-    for player in players:
-        idle.put(player)
-
-    def play_one(fault: str, step: str, seed: int) -> Told:
-        player = idle.get()
-        try:
-            return player.play(fault, step, seed)
-        finally:
-            idle.put(player)
-
-    with ThreadPoolExecutor(at_once) as threads:
-
-        def play_all(fault: str) -> list[Told]:
-            few = seeds < 3  # then one seed of each, and the odd ones are killed
-            runs = [
-                threads.submit(play_one, fault, step, seed)
-                for number, step in enumerate(STEPS)
-                for seed in ([(number + FAULTS.index(fault)) % 2] if few else range(seeds))
-            ]
-            return [run.result() for run in runs]
-
-        yield play_all
-        for player in players:
-            player.close()
+def seeds(pytestconfig: pytest.Config) -> range | None:
+    """The seeds of each fault at each step; None if few are enough."""
+    asked: range | None = pytestconfig.getoption("--chaos-seeds")
+    return asked
 
 
-def failures(played: list[Told]) -> str:
-    """What was wrong, each with the command that plays it alone."""
-    return "\n".join(
-        f"{sys.executable} {RUNS} {told['fault']} {told['step']} {told['seed']}\n  " + "\n  ".join(told["wrong"])
-        for told in played
-        if told["wrong"]
-    )
+@pytest.fixture(scope="module")
+def play(tmp_path_factory: pytest.TempPathFactory, postgres_server: Any) -> Iterator[Play]:
+    """Plays runs on all cores, each process on a database of its own."""
+    commands = [[str(RUNS), postgres_server.url(postgres_server.create())] for _ in range(cores())]
+    with players(commands, tmp_path_factory.mktemp("faults")) as play:
+        yield play
 
 
 @pytest.mark.timeout(7200)  # 200 seeds take a while; each run has a limit of its own
 @pytest.mark.parametrize("fault", FAULTS)
 def test_whatever_goes_wrong_on_a_guild_stack_every_job_ends_right_and_nothing_is_done_twice(
-    play: Callable[[str], list[Told]], fault: str
+    play: Play, seeds: range | None, fault: str
 ) -> None:
-    told_of_all = play(fault)
-    assert not any(told["wrong"] for told in told_of_all), failures(told_of_all)
+    told_of_all = play(
+        (fault, step, seed)
+        for number, step in enumerate(STEPS)
+        # If few are enough, one of each; the odd ones are killed.
+        for seed in (seeds if seeds is not None else [(number + FAULTS.index(fault)) % 2])
+    )
+    assert not any(told["wrong"] for told in told_of_all), failures(RUNS, told_of_all)
     for step in STEPS:
         played = [told for told in told_of_all if told["step"] == step]
         assert any(told["ordered"] for told in played) or len(played) < ENOUGH, f"{step} was never reached"
@@ -157,18 +94,7 @@ def test_whatever_goes_wrong_on_a_guild_stack_every_job_ends_right_and_nothing_i
 
 
 def test_the_fault_suite_of_the_guild_stack_knows_every_fault_and_every_step() -> None:
-    listed = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import json, guild_stack_catalogue as c; print(json.dumps([list(c.FAULTS), [s.value for s in c.Step]]))",
-        ],
-        cwd=DOUBLES,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(listed.stdout) == [list(FAULTS), list(STEPS)]
+    assert listed("guild_stack_catalogue", "FAULTS") == [list(FAULTS), list(STEPS)]
 
 
 #: Defects, each with a fault by which the suite has to find it.
@@ -191,9 +117,4 @@ DEFECTS = {
 def test_the_fault_suite_of_the_guild_stack_finds_a_planted_defect(postgres_server: Any, defect: str) -> None:
     which, planted = DEFECTS[defect]
     url = postgres_server.url(postgres_server.create())
-    program = f"{planted}import sys, guild_stack_runs\nsys.exit(guild_stack_runs.main({url!r}, {which.split()!r}))\n"
-    played = subprocess.run(
-        [sys.executable, "-c", program], cwd=DOUBLES, capture_output=True, text=True, timeout=110, check=False
-    )
-    assert played.returncode == 1, played.stdout[-2000:] + played.stderr[-2000:]
-    assert any(json.loads(line)["wrong"] for line in played.stdout.splitlines())
+    must_find(planted, "guild_stack_runs", [url, which.split()])

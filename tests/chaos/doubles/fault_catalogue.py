@@ -12,11 +12,12 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from common_faults import CommonScene, destroy_struct, move_anchor
+
 from devnet.charter import CATEGORY
 from devnet.doors import Doors
 from devnet.faults import Door, Faults, Moment
 from devnet.node import Devnet
-from devnet.staging import Condition
 from devnet.state import Guild
 from hashfleet.action import Action
 
@@ -46,31 +47,20 @@ class Way(enum.Enum):
     TWO_NODES = "two-nodes"
 
 
-@dataclass
-class Scene:
+@dataclass(kw_only=True)
+class Scene(CommonScene):
     """What a fault may be ordered on."""
 
-    devnet: Devnet
     #: The node at which it goes wrong.
     node: Doors
-    random: random.Random
-    #: Works that jobs ask for, by object.
-    works: dict[str, Action]
     #: Addresses of the signing keys; the first one owns what the others were only granted.
     addresses: tuple[str, ...]
-    #: Objects that a fault took away, and whose clocks somebody else set.
-    gone: set[str]
-    moved: set[str]
     #: A player who races for charters.
     rival: str
 
     @property
     def faults(self) -> Faults:
         return self.node.faults
-
-    def some(self) -> str:
-        """One of the objects."""
-        return self.random.choice(sorted(self.works))
 
 
 #: Orders a fault, and returns what takes it back (None: `clear` does).
@@ -184,28 +174,8 @@ async def _restarted(scene: Scene) -> None:
 
 
 async def _anchor_moved(scene: Scene) -> None:
-    """Somebody else's move set the clock of a work anew, a little later than it was."""
-    object_id = scene.some()
-    action = scene.works[object_id]
-    state = scene.devnet.chain.state
-    if action is Action.CHARTER:
-        old = state.charter.anchor
-    elif action is Action.RAID:
-        old = state.planets[state.fleets[object_id].location_id].block_start_raid
-    else:
-        struct = state.structs[object_id]
-        home = state.planets.get(struct.location_id)
-        shared = state.rules.planet_clocks and action is not Action.BUILD
-        old = {
-            Action.BUILD: struct.block_start_build,
-            Action.MINE: home.block_start_ore_mine if shared and home else struct.block_start_ore_mine,
-            Action.REFINE: home.block_start_ore_refine if shared and home else struct.block_start_ore_refine,
-        }[action]
-    if old and old < scene.devnet.height - 20:  # else it was completed a moment ago, and starts anew anyway
-        scene.devnet.set_anchor(action, object_id, old + scene.random.randint(1, 8))
-        if action is Action.CHARTER:
-            _tell_of_charter(scene.devnet)
-        scene.moved.add(object_id)
+    if move_anchor(scene) is Action.CHARTER:
+        _tell_of_charter(scene.devnet)
 
 
 def _tell_of_charter(devnet: Devnet) -> None:
@@ -226,13 +196,7 @@ async def _charter_taken(scene: Scene) -> None:
 
 
 async def _gone(scene: Scene) -> None:
-    structs = sorted(work for work, action in scene.works.items() if action not in (Action.RAID, Action.CHARTER))
-    if not structs:
-        return
-    object_id = scene.random.choice(structs)
-    with scene.devnet.edit() as stage:
-        stage.set_condition(object_id, Condition.DESTROYED)
-    scene.gone.add(object_id)
+    destroy_struct(scene)
 
 
 async def _right_lost(scene: Scene) -> Callable[[], None]:

@@ -4,39 +4,33 @@
 more (``fault_runs.py FAULT STEP SEED``) it prints what was logged, too: so a failing seed is run alone. Without
 arguments it reads such lines from its input, for whoever wants many of them.
 
-A history: two to five works are ripe or nearly so, jobs are asked for them, and the fault is ordered when the
-submission reaches the step for the first or the second time. A guild's charter may be one of them where the chain has
-charters; there may be two nodes, and the fault at one of them. In every other seed the coordinator is killed besides,
-before or after some write or broadcast, and started again on its database. Once all jobs have ended the fault is over,
-and a work that nobody asked for before has to be completed. Then the devnet's record of every transaction that it was
-ever offered is compared with the ledger.
+What a history is stands in `common_runs`. Here two to five works are asked for; a guild's charter may be one of them
+where the chain has charters; there may be two nodes, and the fault at one of them. The coordinator is killed before or
+after some write or broadcast. At the end the devnet's record of every transaction that it was ever offered is compared
+with the ledger.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import random
 import sys
-import tempfile
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import common_runs
+from common_faults import tells_of_end
+from common_house import opened_store
+from common_runs import FRESH, GRANTER, HASH_BITS, KEYS, OWNER, START, STRANGER, WORKS, CommonRun, folder_in_memory
 from fault_catalogue import FAULTS, Scene, Step, Way, drawn, way_of
-from fault_house import House, keys_of, new_database, opened_store
+from fault_house import House
 
 from coordinator.core.job import Job, JobState
-from coordinator.store.protocol import JobFilter
 from coordinator.submission.attempt import Attempt, AttemptState
 from coordinator.submission.founding import parse_gas_price
-from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import Settings
 from coordinator.submission.outcome import Claim, claim_of
 from devnet.block import IncludedTx, TxResult
@@ -45,7 +39,7 @@ from devnet.faults import Faults
 from devnet.messages import GuildCreation, Message
 from devnet.node import Devnet
 from devnet.rules import VERSIONS
-from devnet.staging import Condition, Stage
+from devnet.staging import Stage
 from devnet.transactions import Transaction, decode, tx_hash
 from hashfleet.action import Action
 from hashfleet.charter import Founding
@@ -53,20 +47,13 @@ from hashfleet.difficulty import first_age
 from hashfleet.errors import BadChainAnswer
 from hashfleet.job_request import JobRequest, StartMode
 
-START = 100_000
-#: The key's player, who owns most of it; one who only granted; and the second key's, to whom all was granted.
-OWNER, GRANTER, DELEGATE = "1-7", "1-8", "1-9"
-STRANGER = SigningKey(bytes(range(3, 35)))
-#: What a delegate of a pool is granted: the four bits for hashes.
-HASH_BITS = 15_728_640
-FRESH = "5-90"
+#: The second key's player, to whom all was granted.
+DELEGATE = "1-9"
 #: The puzzle of all charters: its range is the smallest, so that a puzzle that begins anew is ripe after 23 blocks.
 CHARTER_RANGE = 25
 FOUNDING = Founding("3-1", "guild.example")
 #: What the node asks for a unit of a founding's gas, and what the account has: a hundred such fees.
 GAS_PRICE, BALANCE = 0.01, 500_000
-#: Blocks after which a history has got stuck: pauses grow to 64 blocks at most.
-MOST_BLOCKS, MOST_FRESH_BLOCKS, MOST_LAST_BLOCKS = 260, 90, 40
 
 
 @dataclass
@@ -82,37 +69,27 @@ class Offer:
 
 
 @dataclass
-class Told:
-    """What came of a run."""
+class Told(common_runs.Told):
+    """What came of a run, and what was left to chance."""
 
-    fault: str
-    step: str
-    seed: int
-    wrong: list[str] = field(default_factory=list)
-    #: Whether the step was reached, and the fault took place as far as the devnet counts it.
-    ordered: bool = False
-    happened: bool = False
-    crashed: str = ""
-    blocks: int = 0
-    seconds: float = 0.0
-    #: States in which the jobs ended.
-    ended: list[str] = field(default_factory=list)
-    #: What was left to chance.
     faults: tuple[str, ...] = ()
     way: str = ""
     version: str = ""
     works: list[str] = field(default_factory=list)
 
 
-class Run:
+class Run(CommonRun):
     """One history."""
 
+    MOST_FRESH_BLOCKS, MOST_LAST_BLOCKS = 90, 40
+    told: Told
+    scene: Scene
+    house: House
+
     def __init__(self, fault_name: str, step: Step, seed: int) -> None:
-        self.random = random.Random(f"{fault_name} {step.value} {seed}")
-        self.told = Told(fault_name, step.value, seed)
+        super().__init__(Told(fault_name, step.value, seed), step)
         self.told.faults = drawn(fault_name, self.random)
         self.faults = tuple(FAULTS[name] for name in self.told.faults)
-        self._step = step
         self._charter = any(fault.needs_charter for fault in self.faults)
         self.version = self.random.choice(
             [name for name in sorted(VERSIONS) if VERSIONS[name].charter or not self._charter]
@@ -122,34 +99,15 @@ class Run:
         #: Of two nodes, which of them are reached over REST, and at which it goes wrong.
         self._by_rest = (self.random.random() < 0.3, self.random.random() < 0.3)
         self._at = self.random.choice((0, 0, 1))
-        self._keys = keys_of(self.random)
+        self._keys = KEYS[: self.random.randint(1, 2)]
         self._settings = Settings(
             batch=self.random.choice((1, 1, 4)),
             sends_per_block=self.random.choice((5, 5, 2)),
             gas_price=parse_gas_price(f"{GAS_PRICE}ualpha"),
         )
-        self._occasion = self.random.randint(1, 2)
-        #: How many chances to crash pass before it does; never if None.
-        self._crash_in = self.random.randint(1, 40) if seed % 2 else None
-        self._crash_now = asyncio.Event()
-        self._take_back: list[Callable[[], None]] = []
-        self._over_at: int | None = None
+        self._draw_moments(40)
         self._ordering: asyncio.Future[None] | None = None
         self.offers: list[Offer] = []
-
-    def _salt(self) -> int:
-        return self.random.randrange(10**7)
-
-    async def play(self, database: Path) -> Told:
-        """Play it, and tell what was wrong."""
-        began = time.perf_counter()
-        try:
-            async with asyncio.timeout(60):
-                await self._play(database)
-        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - whatever breaks a run is told with its seed
-            self.told.wrong.append(traceback.format_exc())
-        self.told.seconds = time.perf_counter() - began
-        return self.told
 
     async def _play(self, database: Path) -> None:
         devnet = Devnet(
@@ -161,33 +119,28 @@ class Run:
         )
         if self.way is Way.TWO_NODES:
             devnet.add_node(self.told.seed)
+        self._begin(devnet)
         self._watch(devnet)
         works = self._pose(devnet)
         addresses = tuple(key.address for key in self._keys)
         self.told.works = sorted(works)
         node = devnet.nodes[self._at if self.way is Way.TWO_NODES else 0]
-        self.scene = Scene(devnet, node, self.random, works, addresses, set(), set(), GRANTER)
+        self.scene = Scene(
+            devnet=devnet, node=node, random=self.random, works=works, addresses=addresses, rival=GRANTER
+        )
         async with devnet, opened_store(database) as store:
-            self.house = house = House(
-                devnet, store, self._keys, self.way, self._by_rest, self._settings, self._reached, self._salt
+            self.house = House(
+                devnet,
+                store,
+                self._keys,
+                self.way,
+                self._by_rest,
+                self._settings,
+                self.clock,
+                self._reached,
+                self._salt,
             )
-            devnet.chain._clock = house.clock
-            await house.move_in()
-            try:
-                for object_id, action in works.items():
-                    await self._ask(action, object_id)
-                await self._until(self._all_ended, MOST_BLOCKS, "the jobs do not end")
-                self._lift()
-                await self._ask(Action.BUILD, FRESH)
-                await self._until(self._all_ended, MOST_FRESH_BLOCKS, "a fresh job does not end: the lane is stuck")
-                await self._until(self._none_live, MOST_LAST_BLOCKS, "a row of the ledger stays live")
-            finally:
-                self.told.blocks = devnet.height - START
-                await house.crash()
-            self.told.wrong += [f"the coordinator failed: {failure!r}" for failure in house.failures]
-            jobs = await store.list_jobs(JobFilter(), 100, None)
-            self.told.ended = sorted(job.state.value for job in jobs)
-            attempts = [attempt for job in jobs for attempt in await store.attempts_of(job.job_id)]
+            jobs, attempts = await self._live()
             self.told.happened = self.told.ordered and any(
                 not fault.counted or node.faults.happened[fault.counted] > 0 for fault in self.faults
             )
@@ -201,13 +154,7 @@ class Run:
 
     def _pose(self, devnet: Devnet) -> dict[str, Action]:
         """Some works whose difficulty is low, or falls in a few blocks."""
-        every = {
-            "5-1": Action.BUILD,
-            "5-2": Action.BUILD,
-            "5-3": Action.MINE,
-            "5-4": Action.REFINE,
-            "9-7": Action.RAID,
-        }
+        every = dict(WORKS)
         wanted = self.random.sample(list(every), self.random.randint(2, 5))
         if VERSIONS[self.version].charter and (self._charter or self.random.random() < 0.5):
             every[OWNER] = Action.CHARTER
@@ -222,32 +169,18 @@ class Run:
                 stage.grant(GRANTER, DELEGATE, HASH_BITS)
             stage.grant(GRANTER, OWNER, HASH_BITS)
             for object_id in wanted:
-                self._stage(devnet, stage, object_id)
+                self._stage(stage, object_id)
             stage.add_struct(FRESH, 9, OWNER, anchor=START - 300)
         return works
 
-    def _stage(self, devnet: Devnet, stage: Stage, object_id: str) -> None:
-        match object_id:
-            case "5-1":
-                stage.add_struct(object_id, 9, OWNER, anchor=self._anchor(220))
-            case "5-2":
-                stage.add_struct(object_id, 9, GRANTER, anchor=self._anchor(220))
-            case "5-3":
-                stage.add_struct(object_id, 14, OWNER, Condition.ONLINE, anchor=self._anchor(14_000))
-            case _ if object_id == OWNER:
-                stage.add_reactor(FOUNDING.reactor_id, GRANTER)
-                stage.set_balance(self._keys[0].address, BALANCE)
-                anchor = START - first_age(self.random.choice((1, 2, 3)), CHARTER_RANGE) - self.random.randint(0, 3)
-                stage.set_charter(anchor=anchor, difficulty_range=CHARTER_RANGE)
-            case "5-4":
-                stage.add_struct(object_id, 15, OWNER, Condition.ONLINE, anchor=self._anchor(28_000))
-            case _:
-                shield = VERSIONS[self.version].base_shield
-                stage.send_fleet(object_id, "2-8", anchor=self._anchor(shield))
-
-    def _anchor(self, difficulty_range: int) -> int:
-        """One to three zeros are asked for now, or one more for a block or two."""
-        return START - first_age(self.random.choice((1, 2, 2, 3)), difficulty_range) + self.random.randint(-3, 2)
+    def _stage(self, stage: Stage, object_id: str) -> None:
+        if object_id != OWNER:
+            super()._stage(stage, object_id)
+            return
+        stage.add_reactor(FOUNDING.reactor_id, GRANTER)
+        stage.set_balance(self._keys[0].address, BALANCE)
+        anchor = START - first_age(self.random.choice((1, 2, 3)), CHARTER_RANGE) - self.random.randint(0, 3)
+        stage.set_charter(anchor=anchor, difficulty_range=CHARTER_RANGE)
 
     def _watch(self, devnet: Devnet) -> None:
         """Note every transaction that is offered, and be the first who hears of a block."""
@@ -272,88 +205,40 @@ class Run:
 
     # ---- its course ----------------------------------------------------------------------------------------------
 
-    async def _ask(self, action: Action, object_id: str) -> None:
+    def _request(self, action: Action, object_id: str) -> JobRequest:
         mode = self.random.choice((StartMode.RACE, StartMode.BALANCED))
         founding = None
         if action is Action.CHARTER:  # to race for it would be to hash in vain for 23 blocks once it began anew
             mode, founding = StartMode.BALANCED, FOUNDING
-        request = JobRequest(
+        return JobRequest(
             action, object_id, OWNER, start_mode=mode, idempotency_key=f"once-{object_id}", founding=founding
         )
-        while True:
-            # The answer may be lost in a crash; then it is asked again, as a client does.
-            asked = asyncio.ensure_future(self.house.service.submit(request))
-            crash = asyncio.ensure_future(self._crash_now.wait())
-            ended = asyncio.ensure_future(self.house.end())  # then nobody answers any more
-            await asyncio.wait((asked, crash, ended), return_when=asyncio.FIRST_COMPLETED)
-            if asked.done() and not asked.cancelled():
-                crash.cancel()
-                ended.cancel()
-                await asked
-                return
-            asked.cancel()
-            if self._crash_now.is_set():
-                ended.cancel()
-                await self._restart()
-            else:
-                why = await ended
-                crash.cancel()
-                await self._start_anew(why)
 
-    async def _until(self, reached: Callable[[], Any], most: int, trouble: str) -> None:
-        for _ in range(most):
-            await self.house.settle()
-            if self._crash_now.is_set():
-                await self._restart()
-                continue
-            if (ended := self.house.ended_of()) is not None:
-                await self._start_anew(ended)
-            if await reached():
-                return
-            if self.house.devnet.chain.pending():
-                await self._reached(Step.BEFORE_INCLUSION)
-            await self.house.block()
-            if self._ordering is not None:
-                await self._ordering
-            if self._over_at is not None and self.house.devnet.height >= self._over_at:
-                self._lift()
-        raise AssertionError(f"{trouble}: {await self._standing()}")
+    async def _block(self) -> None:
+        if self.devnet.chain.pending():
+            await self._reached(Step.BEFORE_INCLUSION)
+        self.devnet.chain.produce_block()
+        await self.house.see(self.devnet.height)
+        if self._ordering is not None:
+            await self._ordering
+        self._lift_in_time()
 
-    async def _all_ended(self) -> bool:
-        jobs = await self.house.store.list_jobs(JobFilter(), 100, None)
-        return all(job.state.final for job in jobs)
-
-    async def _none_live(self) -> bool:
-        return not await self.house.store.live_attempts()
-
-    async def _standing(self) -> list[str]:
-        jobs = await self.house.store.list_jobs(JobFilter(), 100, None)
-        live = await self.house.store.live_attempts()
-        return [
-            *(
-                f"{job.request.object_id} {job.state.value} from {job.start_height}: {job.error}; {job.work}"
-                for job in jobs
-                if not job.state.final
-            ),
-            *(f"row {row.ledger_id} {row.state.value} until {row.timeout_height}" for row in live),
-            f"height {self.house.devnet.height}, version {self.version}, way {self.way.value}",
-        ]
+    def _around(self) -> list[str]:
+        return [f"way {self.way.value}"]
 
     async def _start_anew(self, ended: BaseException) -> None:
         """A coordinator that finds another chain when it starts says so and ends; it is started again."""
         if not (self.told.ordered and any(fault.tells_other_chain for fault in self.faults)) or not _is_of(
             ended, BadChainAnswer
         ):
-            raise RuntimeError("the coordinator ended by itself") from ended
+            await super()._start_anew(ended)
         await self._restart()
         self.house.failures.clear()
 
     async def _restart(self) -> None:
         if self._ordering is not None:
             await self._ordering
-        self._crash_now.clear()
-        await self.house.crash()
-        await self.house.move_in()
+        await super()._restart()
 
     async def _reached(self, step: Step | None) -> None:
         """The submission reached a step (or a place where a crash would matter)."""
@@ -363,25 +248,6 @@ class Run:
             # Who ordered it may be killed before it is done.
             self._ordering = asyncio.ensure_future(self._order())
             await asyncio.shield(self._ordering)
-
-    def _pass_crash(self) -> None:
-        if self._crash_in is None or self._crash_now.is_set():
-            return
-        self._crash_in -= 1
-        if self._crash_in == 0:
-            self._crash_in = None
-            self.told.crashed = f"at height {self.house.devnet.height}"
-            self.house.life.over = True
-            self._crash_now.set()
-
-    def _is_time(self, step: Step) -> bool:
-        if step is not self._step or self.told.ordered:
-            return False
-        self._occasion -= 1
-        if self._occasion > 0:
-            return False
-        self.told.ordered = True
-        return True
 
     def _committed(self, with_transactions: bool) -> None:
         """A block is committed, and nobody was told yet."""
@@ -404,23 +270,13 @@ class Run:
                 self._take_back.append(take_back)
         self._over_at = self.scene.devnet.height + max(self.random.randint(*fault.lasts) for fault in self.faults)
 
-    def _lift(self) -> None:
-        """The fault is over."""
-        if self._over_at is None:
-            return
-        logging.getLogger(__name__).info("Taking back %s at height %d.", self.told.faults, self.scene.devnet.height)
-        self._over_at = None
+    def _clear(self) -> None:
         self.scene.faults.clear()
-        for take_back in self._take_back:
-            take_back()
 
     # ---- what must be true at the end ----------------------------------------------------------------------------
 
     def _wrong_with_jobs(self, jobs: list[Job]) -> Iterator[str]:
         """Every job completed, or failed because its object is gone."""
-        asked = [*self.scene.works, FRESH]
-        if sorted(job.request.object_id for job in jobs) != sorted(asked):
-            yield f"there are jobs for {[job.request.object_id for job in jobs]}, asked for were {asked}"
         executed = self._executed()
         for job in jobs:
             object_id = job.request.object_id
@@ -434,7 +290,7 @@ class Run:
                 continue  # it was killed before it had read the work, and afterwards no key might sign for it
             elif object_id not in self.scene.gone or job.state is not JobState.FAILED:
                 yield f"{object_id} is {job.state.value}: {job.error}"
-            elif not job.error or not any(word in job.error for word in ("destroyed", "offline", "not set", "1250")):
+            elif not job.error or not tells_of_end(job.error):
                 yield f"{object_id} failed because it was destroyed, but told is: {job.error}"
 
     def _executed(self) -> dict[str, list[Transaction]]:
@@ -520,48 +376,19 @@ def _is_of(error: BaseException, kind: type[Exception]) -> bool:
     return isinstance(error, kind)
 
 
-class _Noted(logging.Handler):
-    """Keeps tracebacks: a run that logs one is wrong, whatever else comes of it."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.tracebacks: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        # gRPC's server logs one when a client does not wait for the answer, and its thread when a loop is closed.
-        if record.exc_info and not record.name.startswith("grpc") and "Event loop is closed" not in self.format(record):
-            self.tracebacks.append(self.format(record))
-
-
-def play(fault: str, step: str, seed: int, folder: Path) -> Told:
-    """One run in an event loop of its own."""
-    random.seed(seed)  # the pauses of the block feed
-    noted = _Noted()
-    logging.getLogger().addHandler(noted)  # as the first handler it also keeps warnings off the terminal
-    try:
-        told = asyncio.run(Run(fault, Step(step), seed).play(new_database(folder)))
-    finally:
-        logging.getLogger().removeHandler(noted)
-    return replace(told, wrong=told.wrong + noted.tracebacks)
+def _harmless(logger: str, traceback: str) -> bool:
+    """gRPC's server logs one when a client does not wait for the answer, and its thread when a loop is closed."""
+    return logger.startswith("grpc") or "Event loop is closed" in traceback
 
 
 def main(arguments: list[str]) -> int:
-    # In memory where that can be had: what a disk keeps after a crash is looked at elsewhere.
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="hashfleet-faults-", dir=memory if memory.is_dir() else None) as name:
-        folder, wrong = Path(name), 0
-        lines = [" ".join(arguments)] if arguments else sys.stdin
-        for line in lines:
-            fault, step, first, *last = line.split()
-            if not last:
-                logging.basicConfig(level=logging.DEBUG, format="%(relativeCreated)6d %(name)s %(message)s")
-                for noisy in ("grpc", "alembic", "websockets", "httpcore2", "httpx2", "asyncio", "uvicorn"):
-                    logging.getLogger(noisy).setLevel(logging.WARNING)
-            for seed in range(int(first), int(last[0] if last else first) + 1):
-                told = play(fault, step, seed, folder)
-                wrong += bool(told.wrong)
-                print(json.dumps(vars(told)), flush=True)  # noqa: T201 - what this program is for
-        return 1 if wrong else 0
+    with folder_in_memory("hashfleet-faults-") as folder:
+
+        def play_one(fault: str, step: str, seed: int) -> common_runs.Told:
+            return common_runs.play(Run(fault, Step(step), seed), folder, _harmless)
+
+        noisy = ("grpc", "alembic", "websockets", "httpcore2", "httpx2", "asyncio", "uvicorn")
+        return common_runs.play_lines(arguments, play_one, noisy)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,14 @@ back; what is left to chance is drawn from the run's own generator.
 from __future__ import annotations
 
 import enum
-import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from common_faults import CommonScene, destroy_struct, move_anchor
 from guild_stack_wire import Moment, Wire
 
-from devnet.node import Devnet
-from devnet.staging import Condition
 from hashfleet.action import Action
 
 if TYPE_CHECKING:
@@ -40,27 +38,19 @@ class Step(enum.Enum):
     BEFORE_INDEX = "before-index"
 
 
-@dataclass
-class Scene:
+@dataclass(kw_only=True)
+class Scene(CommonScene):
     """What a fault may be ordered on."""
 
-    devnet: Devnet
-    random: random.Random
     database: psycopg.Connection[Any]
     wire: Wire
     indexer: Indexer
     agent: Agent
     node: Node
-    works: dict[str, Action]
     #: Completes a work with a stranger's key; tells whether it could.
     complete: Callable[[str], bool]
-    #: Objects that a fault took away, whose clocks somebody else set, and that somebody else completed.
-    gone: set[str]
-    moved: set[str]
-    others: set[str]
-
-    def some(self) -> str:
-        return self.random.choice(sorted(self.works))
+    #: Objects that somebody else completed.
+    others: set[str] = field(default_factory=set)
 
 
 #: Orders a fault, and returns what takes it back (None: nothing, or what all have in common does).
@@ -175,33 +165,8 @@ def _completed(scene: Scene) -> None:
         scene.others.add(object_id)
 
 
-def _gone(scene: Scene) -> None:
-    structs = sorted(object_id for object_id, action in scene.works.items() if action is not Action.RAID)
-    if structs:
-        object_id = scene.random.choice(structs)
-        with scene.devnet.edit() as stage:
-            stage.set_condition(object_id, Condition.DESTROYED)
-        scene.gone.add(object_id)
-
-
 def _moved(scene: Scene) -> None:
-    """Somebody else's move set the clock of a work anew, a little later than it was."""
-    object_id = scene.some()
-    action, state = scene.works[object_id], scene.devnet.chain.state
-    if action is Action.RAID:
-        old = state.planets[state.fleets[object_id].location_id].block_start_raid
-    else:
-        struct = state.structs[object_id]
-        home = state.planets.get(struct.location_id)
-        shared = state.rules.planet_clocks and home is not None
-        old = {
-            Action.BUILD: struct.block_start_build,
-            Action.MINE: home.block_start_ore_mine if shared and home else struct.block_start_ore_mine,
-            Action.REFINE: home.block_start_ore_refine if shared and home else struct.block_start_ore_refine,
-        }[action]
-    if old and old < scene.devnet.height - 20:  # else it was completed a moment ago, and starts anew anyway
-        scene.devnet.set_anchor(action, object_id, old + scene.random.randint(1, 8))
-        scene.moved.add(object_id)
+    move_anchor(scene)
 
 
 def _sequence_used(scene: Scene) -> None:
@@ -260,7 +225,7 @@ FAULTS: dict[str, Fault] = {
     "index-halts": Fault(_index_halts),
     "notifications-lost": Fault(_silence),
     "completed-by-another": Fault(_completed),
-    "object-gone": Fault(_gone),
+    "object-gone": Fault(destroy_struct),
     "anchor-moved": Fault(_moved),
     "node-down": Fault(_node_down, node=True),
     "node-lags": Fault(_node_lags, node=True),

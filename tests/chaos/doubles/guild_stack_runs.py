@@ -4,25 +4,17 @@
 prints a JSON line for each. With one seed (``guild_stack_runs.py FAULT STEP SEED``) it prints what was logged, too.
 With nothing but the URL of a database, whose schemas are made anew, it reads such lines from its input.
 
-A history: one to four works are ripe or nearly so, jobs are asked for them, and the fault is ordered when the
-submission reaches the step for the first or the second time. In every other seed the coordinator is killed besides,
-before or after a write to its store or a statement that makes a row, and started again on its database. An operator
-ends what the coordinator says cannot end by itself. Once all jobs have ended the fault is over, and a work that nobody
-asked for before has to be completed. Then the chain, the agent's memory and the ledger are compared.
+What a history is stands in `common_runs`. Here one to four works are asked for, and the coordinator is killed before
+or after a write to its store or a statement that makes a row. An operator ends what the coordinator says cannot end by
+itself. At the end the chain, the agent's memory and the ledger are compared.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
-import random
 import sys
-import tempfile
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +22,27 @@ import psycopg
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fault_house import new_database, opened_store
+import common_runs
+from common_faults import tells_of_end
+from common_house import opened_store
+from common_runs import (
+    FRESH,
+    GRANTER,
+    HASH_BITS,
+    KEYS,
+    OWNER,
+    RAIDED,
+    START,
+    STRANGER,
+    WORKS,
+    CommonRun,
+    folder_in_memory,
+)
 from guild_stack_catalogue import FAULTS, Fault, Scene, Step
 from guild_stack_house import House
 from guild_stack_wire import SOCKET, Wire
 from guild_stack_world import (
-    BLOCK_SECONDS,
     OPERATOR_SECONDS,
-    RAIDED,
     Agent,
     Indexer,
     Node,
@@ -49,94 +54,54 @@ from guild_stack_world import (
 )
 
 from coordinator.core.job import Job, JobState
-from coordinator.store.protocol import JobFilter
 from coordinator.submission.attempt import Attempt, AttemptState
-from coordinator.submission.keys import SigningKey
 from coordinator.submission.outcome import Paused
 from devnet.messages import Completion
 from devnet.node import Devnet
 from devnet.rules import VERSIONS
-from devnet.staging import Condition, Stage
 from devnet.transactions import decode
 from hashfleet.action import Action, prefix
-from hashfleet.difficulty import first_age
 from hashfleet.job_request import JobRequest, StartMode
 from hashfleet.proof import verify
 
-START = 100_000
 SCHEMA = Path(__file__).parents[2] / "guild-stack-schema.sql"
-OWNER, GRANTER = "1-7", "1-8"
-KEYS = (SigningKey(bytes(range(1, 33))), SigningKey(bytes(range(2, 34))))
-STRANGER = SigningKey(bytes(range(3, 35)))
-HASH_BITS = 15_728_640
-FRESH = "5-90"
 RELEASES = ("v0.20", "v0.21", "v0.22")
-ALL = {"5-1": Action.BUILD, "5-2": Action.BUILD, "5-3": Action.MINE, "5-4": Action.REFINE, "9-7": Action.RAID}
-#: Blocks after which a history has got stuck: pauses grow to 64 blocks at most.
-MOST_BLOCKS, MOST_FRESH_BLOCKS, MOST_LAST_BLOCKS = 260, 120, 60
 #: What a coordinator tells of a success that it did not see as a transaction.
 SEEN = "seen in the guild stack's tables"
 
 
 @dataclass
-class Told:
+class Told(common_runs.Told):
     """What came of a run."""
 
-    fault: str
-    step: str
-    seed: int
-    wrong: list[str] = field(default_factory=list)
-    #: Whether the step was reached, and the fault took place as far as that is counted.
-    ordered: bool = False
-    happened: bool = False
-    crashed: str = ""
     #: Rows that an operator had to end.
     helped: int = 0
-    blocks: int = 0
-    seconds: float = 0.0
-    #: States in which the jobs ended.
-    ended: list[str] = field(default_factory=list)
 
 
-class Run:
+class Run(CommonRun):
     """One history."""
 
+    MOST_FRESH_BLOCKS, MOST_LAST_BLOCKS = 120, 60
+    told: Told
+    scene: Scene
+    house: House
+
     def __init__(self, fault_name: str, step: Step, seed: int, database: psycopg.Connection[Any], folder: Path) -> None:
-        self.random = random.Random(f"{fault_name} {step.value} {seed}")
+        super().__init__(Told(fault_name, step.value, seed), step)
         self.fault: Fault = FAULTS[fault_name]
-        self.told = Told(fault_name, step.value, seed)
-        self._step, self._database, self._folder = step, database, folder
+        self._database, self._folder = database, folder
         self.version = self.random.choice(RELEASES)
         with_node = self.random.random() < 0.6
         self.has_node = with_node if self.fault.node is None else self.fault.node
-        self._occasion = self.random.randint(1, 2)
-        #: How many chances to crash pass before it does; never if None.
-        self._crash_in = self.random.randint(1, 60) if seed % 2 else None
-        self._crash_now = asyncio.Event()
-        self._take_back: Callable[[], None] | None = None
-        self._over_at: int | None = None
+        self._draw_moments(60)
         #: Rows that might land together: (height, rows).
         self._together: list[tuple[int, list[dict[str, Any]]]] = []
 
-    def clock(self) -> float:
-        return 1_800_000_000.0 + BLOCK_SECONDS * (self.devnet.height - START)
-
-    async def play(self, path: Path) -> Told:
-        """Play it, and tell what was wrong."""
-        began = time.perf_counter()
-        try:
-            async with asyncio.timeout(60):
-                await self._play(path)
-        except Exception:  # noqa: BLE001 - whatever breaks a run is told with its seed
-            self.told.wrong.append(traceback.format_exc())
-        self.told.seconds = time.perf_counter() - began
-        return self.told
-
     async def _play(self, path: Path) -> None:
-        self.devnet = devnet = Devnet(
+        devnet = Devnet(
             scenario_name="empty", start_height=START, version=self.version, seed=self.told.seed, rest_port=None
         )
-        devnet.chain._clock = self.clock
+        self._begin(devnet)
         works = self._pose()
         empty(self._database)
         add_keys(self._database, OWNER, KEYS)
@@ -146,49 +111,33 @@ class Run:
         node = Node(devnet)
         wire = Wire(self._folder, Path(info.host) / SOCKET, lambda: self._reached(None))
         self.scene = Scene(
-            devnet,
-            self.random,
-            self._database,
-            wire,
-            self.indexer,
-            self.agent,
-            node,
-            works,
-            self._complete,
-            set(),
-            set(),
-            set(),
+            devnet=devnet,
+            random=self.random,
+            works=works,
+            database=self._database,
+            wire=wire,
+            indexer=self.indexer,
+            agent=self.agent,
+            node=node,
+            complete=self._complete,
         )
         self.indexer.index()
         await wire.open()
         async with opened_store(path) as store:
-            self.house = house = House(
-                self._folder,
+            self.house = House(
+                wire,
                 info.dbname,
                 devnet.chain_id,
                 node if self.has_node else None,  # type: ignore[arg-type]
                 store,
                 self.clock,
                 self._reached,
-                lambda: self.random.randrange(10**7),
+                self._salt,
             )
-            await house.move_in()
             try:
-                for object_id, action in works.items():
-                    await self._ask(action, object_id)
-                await self._until(self._all_ended, MOST_BLOCKS, "the jobs do not end")
-                self._lift()
-                await self._ask(Action.BUILD, FRESH)
-                await self._until(self._all_ended, MOST_FRESH_BLOCKS, "a fresh job does not end: the outbox is stuck")
-                await self._until(self._none_live, MOST_LAST_BLOCKS, "a row of the ledger stays live")
+                jobs, attempts = await self._live()
             finally:
-                self.told.blocks = devnet.height - START
-                await house.crash()
                 await wire.close()
-            self.told.wrong += [f"the coordinator failed: {failure!r}" for failure in house.failures]
-            jobs = await store.list_jobs(JobFilter(), 100, None)
-            self.told.ended = sorted(job.state.value for job in jobs)
-            attempts = [attempt for job in jobs for attempt in await store.attempts_of(job.job_id)]
             counts = {"wire": wire.happened, "agent": self.agent.happened, "": 1}
             counted = self.fault.counted
             happened = counts[counted] if counted in counts else devnet.faults.happened[counted]
@@ -203,7 +152,7 @@ class Run:
 
     def _pose(self) -> dict[str, Action]:
         """Some works whose difficulty is low, or falls in a few blocks."""
-        wanted = self.random.sample(sorted(ALL), self.random.choice((1, 2, 2, 3, 4)))
+        wanted = self.random.sample(sorted(WORKS), self.random.choice((1, 2, 2, 3, 4)))
         with self.devnet.edit() as stage:
             stage.add_player(OWNER, KEYS[0].address, ore=5)
             stage.add_address(KEYS[1].address, OWNER, HASH_BITS | 1)
@@ -213,24 +162,7 @@ class Run:
             for object_id in wanted:
                 self._stage(stage, object_id)
             stage.add_struct(FRESH, 9, OWNER, anchor=START - 300)
-        return {object_id: ALL[object_id] for object_id in wanted}
-
-    def _stage(self, stage: Stage, object_id: str) -> None:
-        match object_id:
-            case "5-1":
-                stage.add_struct(object_id, 9, OWNER, anchor=self._anchor(220))
-            case "5-2":
-                stage.add_struct(object_id, 9, GRANTER, anchor=self._anchor(220))
-            case "5-3":
-                stage.add_struct(object_id, 14, OWNER, Condition.ONLINE, anchor=self._anchor(14_000))
-            case "5-4":
-                stage.add_struct(object_id, 15, OWNER, Condition.ONLINE, anchor=self._anchor(28_000))
-            case _:
-                stage.send_fleet(object_id, RAIDED, anchor=self._anchor(VERSIONS[self.version].base_shield))
-
-    def _anchor(self, difficulty_range: int) -> int:
-        """One to three zeros are asked for now, or one more for a block or two."""
-        return START - first_age(self.random.choice((1, 2, 2, 3)), difficulty_range) + self.random.randint(-3, 2)
+        return {object_id: WORKS[object_id] for object_id in wanted}
 
     def _complete(self, object_id: str) -> bool:
         """Somebody else, who may, completes a work in the next block."""
@@ -260,36 +192,11 @@ class Run:
 
     # ---- its course ----------------------------------------------------------------------------------------------
 
-    async def _ask(self, action: Action, object_id: str) -> None:
+    def _request(self, action: Action, object_id: str) -> JobRequest:
         mode = self.random.choice((StartMode.RACE, StartMode.RACE, StartMode.BALANCED))
-        request = JobRequest(action, object_id, OWNER, start_mode=mode, idempotency_key=f"once-{object_id}")
-        while True:
-            # The answer may be lost in a crash; then it is asked again, as a client does.
-            asked = asyncio.ensure_future(self.house.service.submit(request))
-            crash = asyncio.ensure_future(self._crash_now.wait())
-            await asyncio.wait((asked, crash), return_when=asyncio.FIRST_COMPLETED)
-            crash.cancel()
-            if asked.done():
-                await asked
-                return
-            asked.cancel()
-            await self._restart()
-
-    async def _until(self, reached: Callable[[], Any], most: int, trouble: str) -> None:
-        for _ in range(most):
-            await self.house.settle()
-            if self._crash_now.is_set():
-                await self._restart()
-                continue
-            if (ended := self.house.ended_of()) is not None:
-                raise RuntimeError("the coordinator ended by itself") from ended
-            if await reached():
-                return
-            await self._block()
-        raise AssertionError(f"{trouble}: {await self._standing()}")
+        return JobRequest(action, object_id, OWNER, start_mode=mode, idempotency_key=f"once-{object_id}")
 
     async def _block(self) -> None:
-        """A block, with all that happens around it."""
         let_time_pass(self._database)
         self._look_for_doubles()
         await self.agent.turn()
@@ -301,8 +208,7 @@ class Run:
         height = self.indexer.index()
         if self.devnet.height % 5 == 0:
             self._help()
-        if self._over_at is not None and self.devnet.height >= self._over_at:
-            self._lift()
+        self._lift_in_time()
         await self.house.see(height)
 
     def _look_for_doubles(self) -> None:
@@ -330,76 +236,33 @@ class Run:
         if self.devnet.height % 10 == 0:
             self.agent.free_accounts()
 
-    async def _all_ended(self) -> bool:
-        jobs = await self.house.store.list_jobs(JobFilter(), 100, None)
-        return all(job.state.final for job in jobs)
-
-    async def _none_live(self) -> bool:
-        return not await self.house.store.live_attempts()
-
-    async def _standing(self) -> list[str]:
-        jobs = await self.house.store.list_jobs(JobFilter(), 100, None)
-        live = await self.house.store.live_attempts()
+    def _around(self) -> list[str]:
         return [
-            *(
-                f"{job.request.object_id} {job.state.value} from {job.start_height}: {job.error}; {job.work}"
-                for job in jobs
-                if not job.state.final
-            ),
-            *(f"attempt {row.ledger_id} {row.state.value} row {row.signer_row}" for row in live),
             *(f"row {row['id']} {row['status']} {row['age']:.0f} s {row['args'][0]}" for row in self.agent.rows()),
-            f"height {self.devnet.height}, {self.version}, node {self.has_node}, sent {self.agent.sent}",
+            f"node {self.has_node}, sent {self.agent.sent}",
             f"told {self.house.told[-3:]}",
         ]
-
-    async def _restart(self) -> None:
-        self._crash_now.clear()
-        await self.house.crash()
-        await self.scene.wire.hang_up()
-        await self.house.move_in()
 
     async def _reached(self, step: Step | None) -> None:
         """The submission reached a step (or a place where a crash would matter)."""
         if step is None:
             self._pass_crash()
             await self.house.life.still_alive()
-        elif step is self._step and not self.told.ordered:
-            self._occasion -= 1
-            if self._occasion <= 0:
-                self.told.ordered = True
-                logging.getLogger(__name__).info("Ordering %s at height %d.", self.told.fault, self.devnet.height)
-                self._take_back = self.fault.order(self.scene)
-                self._over_at = self.devnet.height + self.random.randint(*self.fault.lasts)
+        elif self._is_time(step):
+            logging.getLogger(__name__).info("Ordering %s at height %d.", self.told.fault, self.devnet.height)
+            if (take_back := self.fault.order(self.scene)) is not None:
+                self._take_back.append(take_back)
+            self._over_at = self.devnet.height + self.random.randint(*self.fault.lasts)
 
-    def _pass_crash(self) -> None:
-        if self._crash_in is None or self._crash_now.is_set():
-            return
-        self._crash_in -= 1
-        if self._crash_in == 0:
-            self._crash_in = None
-            self.told.crashed = f"at height {self.devnet.height}"
-            self.house.life.over = True
-            self._crash_now.set()
-
-    def _lift(self) -> None:
-        """The fault is over."""
-        if self._over_at is None:
-            return
-        logging.getLogger(__name__).info("Taking back %s at height %d.", self.told.fault, self.devnet.height)
-        self._over_at = None
+    def _clear(self) -> None:
         self.devnet.faults.clear()
         self.scene.wire.clear()
         self.agent.orders = dict.fromkeys(self.agent.orders, 0)
-        if self._take_back is not None:
-            self._take_back()
 
     # ---- what must be true at the end ----------------------------------------------------------------------------
 
     def _wrong_with_jobs(self, jobs: list[Job], attempts: list[Attempt]) -> Iterator[str]:
         """Every job completed, or failed for a reason that there is."""
-        asked = [*self.scene.works, FRESH]
-        if sorted(job.request.object_id for job in jobs) != sorted(asked):
-            yield f"there are jobs for {[job.request.object_id for job in jobs]}, asked for were {asked}"
         executed = self._executed()
         for job in jobs:
             object_id = job.request.object_id
@@ -428,8 +291,8 @@ class Run:
         if job.state is not JobState.FAILED:
             return False
         if object_id in self.scene.gone:
-            return any(word in error for word in ("destroyed", "offline", "not set", "1250"))
-        if object_id in self.scene.others and ALL[object_id] in (Action.BUILD, Action.RAID):
+            return tells_of_end(error)
+        if object_id in self.scene.others and WORKS[object_id] in (Action.BUILD, Action.RAID):
             return any(word in error for word in ("built", "station", "1250", "1453"))
         return self.fault.may_refuse and "the chain answered structs 12" in error
 
@@ -482,55 +345,19 @@ class Run:
         return SEEN in attempt.log and self._was_touched(attempt.work.object_id)
 
 
-class _Noted(logging.Handler):
-    """Keeps tracebacks: a run that logs one is wrong, whatever else comes of it."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.tracebacks: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info:
-            self.tracebacks.append(self.format(record))
-
-
-def play(fault: str, step: str, seed: int, database: psycopg.Connection[Any], folder: Path) -> Told:
-    """One run in an event loop of its own."""
-    random.seed(seed)  # the pauses of the client
-    noted = _Noted()
-    logging.getLogger().addHandler(noted)  # as the first handler it also keeps warnings off the terminal
-    try:
-        told = asyncio.run(Run(fault, Step(step), seed, database, folder).play(new_database(folder)))
-    finally:
-        logging.getLogger().removeHandler(noted)
-    return replace(told, wrong=told.wrong + noted.tracebacks)
-
-
 def main(url: str, arguments: list[str]) -> int:
-    memory = Path("/dev/shm")
-    with (
-        tempfile.TemporaryDirectory(prefix="hf-gs-", dir=memory if memory.is_dir() else None) as name,
-        psycopg.connect(url, autocommit=True) as database,
-    ):
+    with folder_in_memory("hf-gs-") as folder, psycopg.connect(url, autocommit=True) as database:
         database.execute("SET client_min_messages = warning")
         database.execute("DROP SCHEMA IF EXISTS structs, signer, view CASCADE")
         database.execute(SCHEMA.read_bytes())
         # Tables without statistics look large to the planner, and a disk is not what is tested.
         for setting in ("jit = off", "synchronous_commit = off"):
             database.execute(f"ALTER DATABASE {database.info.dbname} SET {setting}".encode())
-        folder, wrong = Path(name), 0
-        lines = [" ".join(arguments)] if arguments else sys.stdin
-        for line in lines:
-            fault, step, first, *last = line.split()
-            if not last:
-                logging.basicConfig(level=logging.DEBUG, format="%(relativeCreated)6d %(name)s %(message)s")
-                for noisy in ("alembic", "asyncio", "psycopg"):
-                    logging.getLogger(noisy).setLevel(logging.WARNING)
-            for seed in range(int(first), int(last[0] if last else first) + 1):
-                told = play(fault, step, seed, database, folder)
-                wrong += bool(told.wrong)
-                print(json.dumps(vars(told)), flush=True)  # noqa: T201 - what this program is for
-        return 1 if wrong else 0
+
+        def play_one(fault: str, step: str, seed: int) -> common_runs.Told:
+            return common_runs.play(Run(fault, Step(step), seed, database, folder), folder)
+
+        return common_runs.play_lines(arguments, play_one, ("alembic", "asyncio", "psycopg"))
 
 
 def main_on_own_server(arguments: list[str]) -> int:

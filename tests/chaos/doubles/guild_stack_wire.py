@@ -70,7 +70,7 @@ class Wire:
 
     def __init__(self, folder: Path, server: Path, wrote: Callable[[], Awaitable[None]]) -> None:
         """`wrote` is called before and after each statement that makes a row, or may; it need not return."""
-        self._folder, self._server, self._wrote = folder, server, wrote
+        self.folder, self._server, self._wrote = folder, server, wrote
         self._cuts: list[_Cut] = []
         self._down = False
         self._listener: asyncio.Server | None = None
@@ -79,8 +79,8 @@ class Wire:
         self.happened = 0
 
     async def open(self) -> None:
-        (self._folder / SOCKET).unlink(missing_ok=True)
-        self._listener = await asyncio.start_unix_server(self._accept, str(self._folder / SOCKET))
+        (self.folder / SOCKET).unlink(missing_ok=True)
+        self._listener = await asyncio.start_unix_server(self._accept, str(self.folder / SOCKET))
 
     async def close(self) -> None:
         assert self._listener is not None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg
+from common_runs import BLOCK_SECONDS, RAIDED
 from guild_stack_catalogue import Step
 
 from coordinator.chain.client import TxAnswer
@@ -27,9 +28,6 @@ from hashfleet.action import Action, Work
 from hashfleet.errors import ChainUnavailable
 from hashfleet.proof import Proof
 
-BLOCK_SECONDS: Final = 6
-#: The planet that the fleet of the histories raids.
-RAIDED: Final = "2-8"
 #: Seconds after which an operator looks at a row that does not get on.
 OPERATOR_SECONDS: Final = 240
 #: Blocks after which the agent frees an account: it sleeps ten seconds.
