@@ -17,7 +17,6 @@ from coordinator.submission.block_loop import BlockLoop
 from coordinator.submission.decision import (
     After,
     after_failure,
-    counts,
     may_surface,
     pause_blocks,
     transaction_of,
@@ -31,7 +30,7 @@ from coordinator.submission.proof_book import ProofBook
 from coordinator.submission.record import Record
 from coordinator.submission.rejection import PROOF_REJECTED, cause_of, explain, names
 from coordinator.submission.reporter import Reporter
-from coordinator.submission.verdict import Disposition, concerns_whole, disposition, is_too_large
+from coordinator.submission.verdict import Disposition, concerns_whole, disposition, is_too_large, took_fee
 from hashfleet.errors import ChainError, KeyProblem
 
 logger = logging.getLogger(__name__)
@@ -115,10 +114,10 @@ class Aftermath:
             logger.error("The operator should look at this: %s (job %s).", reason, proof.submission.job_id)
         if what is Disposition.UNKNOWN_ANTE:
             what = await self._asked_for_the_right(proof)
-        in_block, priced = ended.height is not None, ended.work.action.priced
-        match after_failure(what, proof.failures, in_block=in_block, priced=priced, cause=ended.cause):
+        in_block, paid = ended.height is not None, ended.work.action.priced and took_fee(answer)
+        match after_failure(what, proof.failures, in_block=in_block, paid=paid, cause=ended.cause):
             case After.GIVE_UP:
-                reason = f"{reason}; {PAID}" if in_block and priced else reason
+                reason = f"{reason}; {PAID}" if paid else reason
                 await self.close(proof, GaveUp(proof.submission.job_id, reason))
             case After.OTHER_KEY:
                 await self._to_other_key(proof, reason)
@@ -196,24 +195,24 @@ class Aftermath:
         return False
 
     async def failed_before(self, proof: PendingProof) -> bool:
-        """Whether what is priced failed in a block before, so that it is not paid for again; then it is done with.
+        """Whether what is priced failed in a block before, so that it is not paid for again; then it is given up.
 
         Only the ledger knows if we crashed after it had ended.
         """
         if not proof.submission.work.action.priced:
             return False
-        for attempt in await self._ledger.ended_attempts(proof.submission):
-            if attempt.state is not AttemptState.REJECTED or attempt.height is None:
-                continue
-            assert attempt.tx_hash is not None
-            assert attempt.code is not None
-            assert attempt.codespace is not None
-            answer = TxAnswer(attempt.tx_hash, attempt.code, attempt.codespace, attempt.log, attempt.height)
-            proof.failures += counts(disposition(answer))
-            await self._after(proof, attempt, answer)
-            if proof.forgotten:
-                return True
-        return False
+        ended = await self._ledger.ended_attempts(proof.submission)
+        paid = [(attempt, answer) for attempt in ended if (answer := _failure_of(attempt)) and took_fee(answer)]
+        if not paid:
+            return False
+        proof.failures = max(proof.failures, len(paid))
+        attempt, answer = paid[-1]
+        what = weigh(disposition(answer), attempt.cause)
+        after = after_failure(what, proof.failures, in_block=True, paid=True, cause=attempt.cause)
+        if after is not After.GIVE_UP:
+            return False
+        await self.close(proof, GaveUp(proof.submission.job_id, f"{why_by_code(attempt, answer)}; {PAID}"))
+        return True
 
     async def land(self, proof: PendingProof, attempt: Attempt) -> None:
         """The proof is in the chain."""
@@ -239,6 +238,13 @@ def answered(attempt: Attempt, state: AttemptState, answer: TxAnswer, *, alone: 
         log=answer.log,
         cause=cause,
     )
+
+
+def _failure_of(attempt: Attempt) -> TxAnswer | None:
+    """What the chain said of an attempt that was refused or failed."""
+    if attempt.state is not AttemptState.REJECTED or attempt.tx_hash is None or attempt.code is None:
+        return None
+    return TxAnswer(attempt.tx_hash, attempt.code, attempt.codespace or "", attempt.log, attempt.height)
 
 
 def why(attempt: Attempt, answer: TxAnswer) -> str:

@@ -200,17 +200,16 @@ def after_failure(
     failures: int,
     *,
     in_block: bool = False,
-    priced: bool = False,
+    paid: bool = False,
     cause: RejectionCause | None = None,
 ) -> After:
     """What becomes of the proof, given the failures in blocks that it has had so far, of those that count.
 
-    What is priced was paid for if a block executed it, and is not tried again to no purpose. The cause is read from a
-    log, so it may have us try once more of what is priced, and else only less often.
+    What each try is `paid` for is not tried again to no purpose. The cause is read from a log, so it may have us try
+    once more of that, and else only less often.
     """
     if what is Disposition.GIVE_UP:
         return After.GIVE_UP
-    paid = priced and in_block and (counts(what) or what is Disposition.PAUSE)
     if paid and (cause not in _OF_THIS_BLOCK or failures >= MAX_PAID):
         return After.GIVE_UP
     if not counts(what):

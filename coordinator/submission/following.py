@@ -19,7 +19,7 @@ from coordinator.submission.record import Record
 from coordinator.submission.reporter import Reporter
 from coordinator.submission.sending import Sender
 from coordinator.submission.sequences import Sequences
-from coordinator.submission.verdict import disposition
+from coordinator.submission.verdict import disposition, is_late
 from coordinator.submission.work_reader import WorkReader
 from hashfleet.errors import BadChainAnswer, WorkGone, WorkPaused
 
@@ -166,7 +166,7 @@ class Follower:
             answer.log,
         )
         if alone:
-            proofs[0].failures += counts(disposition(answer))
+            proofs[0].failures += counts(disposition(answer)) and not is_late(answer)
         await self._aftermath.of_refusal(proofs, ended, answer)
 
     async def _close_void(self, proof: PendingProof) -> None:

@@ -48,6 +48,8 @@ class Disposition(enum.Enum):
 
 #: Code of codespace "sdk" for a wrong account sequence.
 WRONG_SEQUENCE: Final = 32
+#: The sdk code of a transaction that comes after its timeout height.
+TIMED_OUT: Final = 30
 
 _STRUCTS: Final = {
     1002: Disposition.REMINE,  # invalid parameters: the anchor lies after the node's height, or the node is behind
@@ -102,7 +104,7 @@ _SDK: Final = {
     19: Disposition.ALREADY_SENT,  # in the mempool cache already
     20: Disposition.RETRY_NEXT_BLOCK,  # mempool full
     21: Disposition.ALERT,  # transaction too large
-    30: Disposition.REMINE,  # timeout height passed: these bytes are void, a new transaction needs a fresh look
+    TIMED_OUT: Disposition.REMINE,  # timeout height passed: these bytes are void, a new transaction needs a fresh look
     WRONG_SEQUENCE: Disposition.RESYNC_SEQUENCE,
 }
 
@@ -123,7 +125,7 @@ _SEQUENCES: Final = re.compile(r"expected\s+([0-9]{1,20})\s*,\s*got\s+[0-9]{1,20
 _WHOLE: Final = {
     ("sdk", 19),
     ("sdk", 20),
-    ("sdk", 30),
+    ("sdk", TIMED_OUT),
     ("sdk", WRONG_SEQUENCE),
     ("structs-ante", 2010),
     ("structs-ante", 2011),
@@ -135,6 +137,21 @@ _WHOLE: Final = {
 def concerns_whole(answer: TxAnswer) -> bool:
     """Whether an answer says nothing about any one of the transaction's proofs: another half would meet the same."""
     return (answer.codespace, answer.code) in _WHOLE
+
+
+#: Conditions that are looked at before the fee is taken, for certain; what else fails in a block has cost it.
+_UNPAID: Final = {("sdk", 13), ("sdk", TIMED_OUT), ("sdk", WRONG_SEQUENCE)}
+
+
+def is_late(answer: TxAnswer) -> bool:
+    """Whether it came after its own timeout, which says nothing about its proofs."""
+    return (answer.codespace, answer.code) == ("sdk", TIMED_OUT)
+
+
+def took_fee(answer: TxAnswer) -> bool:
+    """Whether a failed transaction with a price was paid for all the same, as far as can be told."""
+    asked = answer.codespace, answer.code
+    return answer.height is not None and answer.codespace != "structs-ante" and asked not in _UNPAID
 
 
 #: A transaction of fewer messages may pass.

@@ -195,19 +195,12 @@ def test_any_other_cause_changes_nothing_that_is_done(cause: RejectionCause | No
 )
 def test_what_was_paid_for_and_failed_in_a_block_is_given_up(what: Disposition) -> None:
     for cause in (None, RejectionCause.UNKNOWN, RejectionCause.OTHER_FORM):
-        assert after_failure(what, 1, in_block=True, priced=True, cause=cause) is After.GIVE_UP
+        assert after_failure(what, 1, in_block=True, paid=True, cause=cause) is After.GIVE_UP
 
 
 @pytest.mark.parametrize("cause", [RejectionCause.DIFFICULTY, RejectionCause.ANCHOR_MOVED])
 def test_what_was_paid_for_is_tried_again_where_the_next_block_is_another_matter(cause: RejectionCause) -> None:
-    assert after_failure(Disposition.REMINE, 1, in_block=True, priced=True, cause=cause) is After.AGAIN
-
-
-@pytest.mark.parametrize("what", Disposition, ids=lambda what: what.name)
-def test_what_has_a_price_is_as_free_as_any_until_a_block_holds_it(what: Disposition) -> None:
-    assert after_failure(what, 0, priced=True) is after_failure(what, 0)
-    if what in OF_THE_MOMENT and what is not Disposition.PAUSE:  # it failed before anything was paid
-        assert after_failure(what, 1, in_block=True, priced=True) is After.PAUSE
+    assert after_failure(Disposition.REMINE, 1, in_block=True, paid=True, cause=cause) is After.AGAIN
 
 
 @pytest.mark.parametrize(

@@ -736,6 +736,23 @@ async def test_a_founding_that_failed_in_a_block_is_paid_for_once(scene: Scene, 
     assert scene.told[-1].reason.endswith(PAID)
 
 
+@pytest.mark.parametrize(("codespace", "code"), [("sdk", 30), ("sdk", 32), ("structs-ante", 2040)])
+async def test_a_founding_that_failed_before_its_fee_was_taken_is_sent_again(
+    scene: Scene, codespace: str, code: int
+) -> None:
+    scene.chain.next_results.extend([(codespace, code)] * 6)
+    await scene.submit(scene.pose_charter("1-7", "1-7", ""))
+    await scene.block(400)
+    assert scene.included == ["pow_guild"]
+
+
+async def test_a_proof_is_not_given_up_however_often_its_transaction_comes_too_late(scene: Scene) -> None:
+    scene.chain.next_results.extend([("sdk", 30)] * 9)
+    await scene.submit(scene.pose(1))
+    await scene.block(30)
+    assert scene.included == ["pow_1"]
+
+
 async def test_a_founding_that_came_too_early_is_sent_in_the_next_block(scene: Scene) -> None:
     submission = scene.pose_charter("1-7", "1-7", "")
     theirs = f"{submission.work.prefix.decode()}{submission.proof.nonce}"
@@ -776,6 +793,19 @@ async def test_a_founding_that_failed_before_a_crash_is_not_paid_for_again(scene
     await scene.block(200)
     assert len(scene.chain.executed) == 1
     assert scene.told[-1].reason.endswith(PAID)
+
+
+async def test_a_founding_that_fails_for_a_rival_after_a_restart_is_stale(scene: Scene) -> None:
+    submission = scene.pose_charter("1-7", "1-7", "")
+    theirs = f"{submission.work.prefix.decode()}{submission.proof.nonce}".replace("CHARTER100", "CHARTER131")
+    scene.chain.logs[""] = f"work failure for input ({theirs}) when trying to guild_charter on player 1-7"
+    await scene.submit(submission)
+    await scene.restart()
+    await scene.submit(submission)
+    scene.chain.rival_completes(Action.CHARTER, "1-7")
+    await scene.block(3)
+    assert len(scene.chain.executed) == 1
+    assert scene.of("pow_guild")[-1] == "Stale"
 
 
 async def test_a_refusal_for_good_gives_up(scene: Scene) -> None:
