@@ -17,6 +17,7 @@ from coordinator.submission.block_loop import BlockLoop
 from coordinator.submission.decision import (
     After,
     after_failure,
+    halves_after,
     may_surface,
     pause_blocks,
     transaction_of,
@@ -30,7 +31,14 @@ from coordinator.submission.proof_book import ProofBook
 from coordinator.submission.record import Record
 from coordinator.submission.rejection import PROOF_REJECTED, cause_of, explain, names
 from coordinator.submission.reporter import Reporter
-from coordinator.submission.verdict import Disposition, concerns_whole, disposition, is_too_large, took_fee
+from coordinator.submission.verdict import (
+    Disposition,
+    concerns_whole,
+    disposition,
+    is_too_large,
+    may_pass_in_part,
+    took_fee,
+)
 from hashfleet.errors import ChainError, KeyProblem
 
 logger = logging.getLogger(__name__)
@@ -98,11 +106,25 @@ class Aftermath:
         if what is not Disposition.UNKNOWN_ANTE and not concerns_whole(answer):
             self._book.split(proofs)
             return
+        ours = []
         for proof in proofs:
             if what is Disposition.OTHER_KEY or (
                 what is Disposition.UNKNOWN_ANTE and await self._asked_for_the_right(proof) is Disposition.OTHER_KEY
             ):
                 await self._to_other_key(proof, _said(answer))
+            else:
+                ours.append(proof)
+        if may_pass_in_part(answer) and len(ours) > 1:
+            self._count_shared_refusal(ours)
+
+    def _count_shared_refusal(self, proofs: Sequence[PendingProof]) -> None:
+        """A limit that is met again and again is halved after all: it may be that of one object, or of fewer proofs."""
+        for proof in proofs:
+            proof.shared_refusals += 1
+        if halves_after(max(proof.shared_refusals for proof in proofs)):
+            for proof in proofs:
+                proof.shared_refusals = 0
+            self._book.split(proofs)
 
     async def _after(self, proof: PendingProof, ended: Attempt, answer: TxAnswer) -> None:
         """The transaction of this proof alone was refused or failed."""

@@ -41,6 +41,9 @@ MAX_FAILURES: Final = 5
 MAX_OTHER_FORM: Final = 2
 #: The same of what each try in a block is paid for: once more, and only where the next block may answer otherwise.
 MAX_PAID: Final = 2
+#: Refusals for a limit after which a transaction of several proofs is halved all the same: it may be one object that
+#: others attempt in every block, or a block that only ever has room for fewer.
+MAX_SHARED_REFUSALS: Final = 5
 #: An object that takes no proof now is tried again after 2, 4, 8, ... blocks, and never more than this (6 minutes).
 MAX_PAUSE_BLOCKS: Final = 64
 #: A proof that nodes refuse is tried again after 1, 2, 4, ... blocks, and never more than this: it must neither keep
@@ -160,6 +163,11 @@ def next_sequence(committed: int, taken: Collection[int]) -> int:
     while sequence in taken:
         sequence += 1
     return sequence
+
+
+def halves_after(shared_refusals: int) -> bool:
+    """Whether proofs whose transaction was refused for a limit so often go on in two halves."""
+    return shared_refusals >= MAX_SHARED_REFUSALS
 
 
 class After(enum.Enum):

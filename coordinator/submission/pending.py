@@ -80,6 +80,8 @@ class PendingProof:
     set_backs: int = 0
     #: Its transactions that failed in a block in a way that counts against it (`decision.counts`).
     failures: int = 0
+    #: Refusals for a limit that it had together with others, since they were halved.
+    shared_refusals: int = 0
     #: Pauses in a row that the chain's answers to its transactions made.
     pauses: int = 0
     #: Proofs that failed together with it; 0 for none.

@@ -139,6 +139,15 @@ def concerns_whole(answer: TxAnswer) -> bool:
     return (answer.codespace, answer.code) in _WHOLE
 
 
+#: Limits that a transaction of fewer proofs may keep to, or that may be those of one object.
+_BY_SHARE: Final = {("structs-ante", 2040), ("undefined", 1)}
+
+
+def may_pass_in_part(answer: TxAnswer) -> bool:
+    """Whether a half might get in that is tried by itself, although the answer blames no proof."""
+    return (answer.codespace, answer.code) in _BY_SHARE
+
+
 #: Conditions that are looked at before the fee is taken, for certain; what else fails in a block has cost it.
 _UNPAID: Final = {("sdk", 13), ("sdk", TIMED_OUT), ("sdk", WRONG_SEQUENCE)}
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from coordinator.chain.client import WorkReading
+from coordinator.chain.client import TxAnswer, WorkReading
 from coordinator.submission.attempt import AttemptState, RejectionCause
 from coordinator.submission.keys import SigningKey
 from coordinator.submission.lane import GaveUp, Rejected, Settings
@@ -175,6 +176,36 @@ async def test_v016s_one_code_for_every_refusal_splits_nothing_while_the_right_i
     await scene.block(5)
     assert [len(sent.proofs) for sent in scene.chain.sent()] == [8, 8, 8, 8]
     assert len(scene.included) == 8
+
+
+async def refused_whole(scene: Scene, codespace: str, code: int, refuses: Callable[[list[str]], bool]) -> None:
+    """The chain says of a transaction with certain objects what it may say of any."""
+    await batching(scene, 8, sends_per_block=1)
+    plain = scene.chain._check
+
+    def check(sent: Any) -> TxAnswer:
+        answer: TxAnswer = plain(sent)
+        if answer.code == 0 and refuses(sent.objects):
+            return replace(answer, code=code, codespace=codespace, log="no")
+        return answer
+
+    scene.chain._check = check
+    await scene.submit(*(scene.pose(number) for number in range(8)))
+
+
+async def test_a_limit_that_is_met_again_and_again_halves_a_transaction_after_all(scene: Scene) -> None:
+    # v0.16 says of an object that somebody else attempts in every block what it says of every limit.
+    await refused_whole(scene, "undefined", 1, lambda objects: "5-5" in objects)
+    await scene.block(3)
+    assert {len(sent.proofs) for sent in scene.chain.sent()} == {8}
+    await scene.block(30)
+    assert sorted(scene.included) == sorted(f"pow_{number}" for number in range(8) if number != 5)
+
+
+async def test_a_player_whose_messages_nearly_fill_the_block_gets_the_rest_in(scene: Scene) -> None:
+    await refused_whole(scene, "structs-ante", 2040, lambda objects: len(objects) > 2)
+    await scene.block(30)
+    assert len(set(scene.included)) == 8
 
 
 async def test_an_uncertain_transaction_of_several_is_sent_again_with_the_same_bytes(scene: Scene) -> None:
