@@ -131,6 +131,8 @@ class Follower:
                 f"a node took transaction {flying.tx_hash}, but no block until its timeout at height "
                 f"{seen.attempt.timeout_height} holds it; it is signed anew"
             )
+        if reason and flying.wanted and seen.sent_at is not None:
+            # Not what we withheld, nor what ran out of time while we did not run: that says nothing of the chain.
             self._record.last_error = reason
             self._record.ended(rejected=True)
         ended = await self._ledger.end(flying, lambda attempt: replace(attempt, state=AttemptState.SUPERSEDED))
@@ -138,7 +140,7 @@ class Follower:
         for proof, attempt in zip(proofs, ended, strict=True):
             if not proof.wanted:
                 self._book.forget(proof)
-            elif reason:
+            elif reason and proof.void is None:
                 await self._reporter.tell(Rejected(proof.submission.job_id, transaction_of(attempt), reason))
 
     async def _land(self, flying: LiveTransaction, answer: TxAnswer) -> None:

@@ -808,6 +808,35 @@ async def test_a_founding_that_fails_for_a_rival_after_a_restart_is_stale(scene:
     assert scene.of("pow_guild")[-1] == "Stale"
 
 
+async def test_a_transaction_that_was_withheld_for_a_void_proof_raises_no_alarm(scene: Scene) -> None:
+    scene.chain.includes = False
+    await scene.submit(*(scene.pose(number) for number in range(10)))
+    await scene.block()
+    scene.chain.mempool.clear()
+    for number in range(10):
+        scene.chain.rival_completes(Action.MINE, f"5-{number}")
+    await scene.block(30)
+    assert {scene.of(f"pow_{number}")[-1] for number in range(10)} == {"Stale"}
+    assert (scene.lane.status().alarm, scene.lane.status().last_error) == ("", "")
+
+
+async def test_what_ran_out_of_time_while_nobody_ran_raises_no_alarm(scene: Scene) -> None:
+    submissions = [scene.pose(number) for number in range(10)]
+    scene.chain.includes = False
+    await scene.submit(*submissions)
+    await scene.block()
+    await scene.stop()
+    scene.chain.mempool.clear()
+    scene.chain.height += 100
+    scene.chain.includes = True
+    await scene.start()
+    await scene.submit(*submissions)
+    assert AttemptState.SUPERSEDED in {row.state for row in scene.ledger.rows}
+    assert scene.lane.status().alarm == ""
+    await scene.block(3)
+    assert len(set(scene.included)) == 10
+
+
 async def test_a_refusal_for_good_gives_up(scene: Scene) -> None:
     scene.chain.next_results.append(("structs", 1250))
     await scene.submit(scene.pose(1))
