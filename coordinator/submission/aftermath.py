@@ -219,7 +219,7 @@ class Aftermath:
     async def failed_before(self, proof: PendingProof) -> bool:
         """Whether what is priced failed in a block before, so that it is not paid for again; then it is given up.
 
-        Only the ledger knows if we crashed after it had ended.
+        Only the ledger knows if we crashed after it had ended, or while an earlier one might still have landed.
         """
         if not proof.submission.work.action.priced:
             return False

@@ -115,9 +115,9 @@ class Signer:
         if not proof.ledger_read:
             if await self._aftermath.landed_before(proof, ask_chain=False):
                 return None
-            if await self._aftermath.failed_before(proof):
-                return None
             proof.ledger_read = True
+        if await self._aftermath.failed_before(proof):
+            return None
         if submission.work.charter is not None and not await self._is_solvers(proof, submission.work.charter):
             return None
         try:

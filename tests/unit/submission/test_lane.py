@@ -795,6 +795,20 @@ async def test_a_founding_that_failed_before_a_crash_is_not_paid_for_again(scene
     assert scene.told[-1].reason.endswith(PAID)
 
 
+async def test_a_founding_that_failed_while_an_earlier_one_might_surface_is_not_paid_for_again(scene: Scene) -> None:
+    scene.chain.includes = False
+    await scene.submit(scene.pose_charter("1-7", "1-7", ""))
+    scene.chain.mempool.clear()
+    scene.chain.sequence += 1  # used by somebody else with the same key
+    await scene.block(2)
+    assert scene.ledger.rows[0].state is AttemptState.SUPERSEDED
+    scene.chain.includes = True
+    scene.chain.next_results.extend([("structs", 1600)] * 9)
+    await scene.block(200)
+    assert len(scene.chain.executed) == 1
+    assert scene.told[-1].reason.endswith(PAID)
+
+
 async def test_a_founding_that_fails_for_a_rival_after_a_restart_is_stale(scene: Scene) -> None:
     submission = scene.pose_charter("1-7", "1-7", "")
     theirs = f"{submission.work.prefix.decode()}{submission.proof.nonce}".replace("CHARTER100", "CHARTER131")
