@@ -80,3 +80,22 @@ class Attempt:
     cause: RejectionCause | None = None
     #: Row of the guild stack's `signer.tx` that stands for it; None where we sign.
     signer_row: int | None = None
+
+
+def prepared(job_id: str, work: Work, proof: Proof, *, address: str, now: float, message_index: int = 0) -> Attempt:
+    """The row that takes the claim, before anything is signed."""
+    return Attempt(
+        job_id=job_id,
+        work=work,
+        proof=proof,
+        address=address,
+        account_number=None,
+        sequence=None,
+        tx_bytes=None,
+        tx_hash=None,
+        timeout_height=None,
+        state=AttemptState.PREPARED,
+        created_at=now,
+        updated_at=now,
+        message_index=message_index,
+    )

@@ -12,7 +12,7 @@ from typing import Final
 from coordinator.chain.client import Account, ChainClient, WorkReading
 from coordinator.store.protocol import LiveAttemptExists
 from coordinator.submission.aftermath import Aftermath
-from coordinator.submission.attempt import Attempt, AttemptState
+from coordinator.submission.attempt import Attempt, AttemptState, prepared
 from coordinator.submission.block_loop import BlockLoop
 from coordinator.submission.decision import BATCH_TIMEOUT_BLOCKS, Cargo, Fitness, judge, timeout_at, transaction_of
 from coordinator.submission.keys import SigningKey
@@ -186,12 +186,12 @@ class Signer:
         if any(self._limits.was_sent(one.submission.work.object_id) for one in packed):
             return None
         try:
-            prepared = await self._ledger.take_claims([self._prepare(one, place) for place, one in enumerate(packed)])
+            claimed = await self._ledger.take_claims([self._prepare(one, place) for place, one in enumerate(packed)])
         except LiveAttemptExists:
             await self._follow_existing(packed)
             return None
         if not all(self._book.may_be_signed(one.proof) for one in packed):
-            await self._ledger.close_prepared(prepared)
+            await self._ledger.close_prepared(claimed)
             self._loop.wake()
             return None
         height = self._loop.height
@@ -199,7 +199,7 @@ class Signer:
             sequence = self._sequences.next(account)
             signed, timeout = self._signed(packed, account, sequence, height)
         except InvalidInput as error:
-            await self._ledger.close_prepared(prepared)
+            await self._ledger.close_prepared(claimed)
             if len(packed) == 1:
                 await self._aftermath.close(packed[0].proof, Stale(packed[0].submission.job_id, str(error)))
             else:
@@ -217,7 +217,7 @@ class Signer:
                 timeout_height=timeout,
                 updated_at=now,
             )
-            for attempt in prepared
+            for attempt in claimed
         ]
         await self._ledger.store_signed(rows)
         flying = self._book.take_off([one.proof for one in packed], rows)
@@ -233,20 +233,12 @@ class Signer:
 
     def _prepare(self, one: Ready, place: int) -> Attempt:
         """The row that takes the claim."""
-        now = self._clock()
-        return Attempt(
-            job_id=one.submission.job_id,
-            work=one.reading.work,
-            proof=one.submission.proof,
+        return prepared(
+            one.submission.job_id,
+            one.reading.work,
+            one.submission.proof,
             address=self._key.address,
-            account_number=None,
-            sequence=None,
-            tx_bytes=None,
-            tx_hash=None,
-            timeout_height=None,
-            state=AttemptState.PREPARED,
-            created_at=now,
-            updated_at=now,
+            now=self._clock(),
             message_index=place,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from coordinator.store.protocol import LiveAttemptExists, Store
-from coordinator.submission.attempt import Attempt, AttemptState
+from coordinator.submission.attempt import Attempt, prepared
 from coordinator.submission.guild_stack.proofs import OutboxBook, OutboxProof
 from coordinator.submission.outcome import claim_of
 from coordinator.submission.withdrawal import BeingStored
@@ -57,21 +57,8 @@ class OutboxLedger:
         proof may have got its attempt from the ledger."""
         if not proof.wanted:
             return False
-        at = self._clock()
-        attempt = Attempt(
-            job_id=proof.submission.job_id,
-            work=now,
-            proof=proof.submission.proof,
-            address="",
-            account_number=None,
-            sequence=None,
-            tx_bytes=None,
-            tx_hash=None,
-            timeout_height=None,
-            state=AttemptState.PREPARED,
-            created_at=at,
-            updated_at=at,
-        )
+        submission = proof.submission
+        attempt = prepared(submission.job_id, now, submission.proof, address="", now=self._clock())
         try:
             with self.being_claimed.of({attempt.job_id}):
                 proof.attempt = await self._store.add_attempt(attempt)
