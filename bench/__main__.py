@@ -37,6 +37,7 @@ WHAT = ("kernels", "fleet", "jobs", "core", "players")
 def main(what: tuple[str, ...], rounds: int, seconds: float, cancels: int, jobs: int, patience: float) -> None:
     """Measure kernels, fleet, jobs, core, players (all, if none is named) into bench/results, a file per machine."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("coordinator").setLevel(logging.WARNING)  # it tells of each of thousands of transactions
     for each in what or WHAT:
         report: Report
         if each == "kernels":

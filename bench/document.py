@@ -284,7 +284,7 @@ def player_rows(report: PlayersReport) -> list[tuple[str, ...]]:
     """A row for each way to sign."""
     return [
         (
-            "1 key" if figure.keys == 1 else f"{figure.keys} keys",
+            ("1 key" if figure.keys == 1 else f"{figure.keys} keys") + (", each for all" if figure.shared else ""),
             "1 proof" if figure.batch == 1 else f"up to {figure.batch} proofs",
             f"{figure.included} of {figure.proofs}",
             str(figure.stale),

@@ -240,6 +240,7 @@ async def measure_case(case: Case, players: int) -> PlayersFigure:
         return PlayersFigure(
             name=case.name,
             keys=case.keys,
+            shared=case.shared,
             batch=case.batch,
             players=players,
             proofs=len(requests),

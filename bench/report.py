@@ -248,8 +248,9 @@ class PlayersFigure(_Model):
     """The proofs of many players that were ripe at once, handed in under some number of keys."""
 
     name: str
-    #: Signing keys, each of a player of its own.
+    #: Signing keys, each of a player of its own; if they are `shared`, each may sign for all owners, else for its share.
     keys: int
+    shared: bool = False
     #: Proofs in one transaction at most.
     batch: int
     players: int

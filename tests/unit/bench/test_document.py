@@ -17,7 +17,7 @@ def test_the_committed_document_is_what_the_committed_results_make() -> None:
 
 
 def test_results_of_every_kind_are_committed() -> None:
-    assert {report.kind for report in read_all(RESULTS)} >= {"kernels", "fleet", "jobs", "core"}
+    assert {report.kind for report in read_all(RESULTS)} >= {"kernels", "fleet", "jobs", "core", "players"}
 
 
 def test_every_result_is_stored_under_its_machine_and_kind() -> None:
