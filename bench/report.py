@@ -248,7 +248,7 @@ class PlayersFigure(_Model):
     """The proofs of many players that were ripe at once, handed in under some number of keys."""
 
     name: str
-    #: Signing keys, each of a player of its own; if they are `shared`, each may sign for all owners, else for its share.
+    #: Signing keys, each of a player of its own. Each may sign for all owners if they are `shared`, else for its share.
     keys: int
     shared: bool = False
     #: Proofs in one transaction at most.
