@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from coordinator.core.balance import best_start
@@ -86,6 +86,7 @@ def test_the_cost_is_expected_finish_and_hashing_as_a_walk_in_small_steps_gives_
 
 
 @settings(max_examples=40, deadline=None)
+@example(15, 13341884128.0, 0, 0)
 @given(st.integers(2, 5000), st.floats(1e3, 1e11), rivals, st.integers(0, 5000))
 def test_sharing_decisions_between_similar_paces_costs_next_to_nothing(
     difficulty_range: int, rate: float, others: int, age: int
@@ -94,8 +95,9 @@ def test_sharing_decisions_between_similar_paces_costs_next_to_nothing(
     exact = balance(difficulty_range, pace.power, 2.0 + others)
     chosen = start_height(request(), work(difficulty_range), ANCHOR + age, pace, rivals=others) - ANCHOR
     optimum = best_start(exact, age)
-    # what is still to come, waiting and hashing, is at most 2 % more than with the exact figures
-    assert exact.cost(chosen) - age <= 1.02 * (exact.cost(optimum) - age) + 1e-6
+    # what is still to come, waiting and hashing, is at most 2 % more than with the exact figures, or half a block where
+    # all of it is over within a dozen: a start can only be moved by whole blocks
+    assert exact.cost(chosen) - age <= max(1.02 * (exact.cost(optimum) - age), exact.cost(optimum) - age + 0.5) + 1e-6
 
 
 def test_hashing_starts_shortly_before_a_fall_because_what_is_hashed_before_it_counts_after_it() -> None:
