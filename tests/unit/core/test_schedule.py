@@ -95,9 +95,10 @@ def test_sharing_decisions_between_similar_paces_costs_next_to_nothing(
     exact = balance(difficulty_range, pace.power, 2.0 + others)
     chosen = start_height(request(), work(difficulty_range), ANCHOR + age, pace, rivals=others) - ANCHOR
     optimum = best_start(exact, age)
-    # what is still to come, waiting and hashing, is at most 2 % more than with the exact figures, or half a block where
-    # all of it is over within a dozen: a start can only be moved by whole blocks
-    assert exact.cost(chosen) - age <= max(1.02 * (exact.cost(optimum) - age), exact.cost(optimum) - age + 0.5) + 1e-6
+    # what is still to come, waiting and hashing, is at most 2 % more than with the exact figures; ranges that no chain
+    # has, where all is over within a dozen blocks, may lose half a block: a start moves by whole ones
+    slack = 0.5 if difficulty_range < 50 else 1e-6
+    assert exact.cost(chosen) - age <= 1.02 * (exact.cost(optimum) - age) + slack
 
 
 def test_hashing_starts_shortly_before_a_fall_because_what_is_hashed_before_it_counts_after_it() -> None:
